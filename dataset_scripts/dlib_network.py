@@ -166,8 +166,9 @@ class _DlibFile:
 
     def fill_affine(self, layer: ScaledConv) -> None:
         self._seek(b"affine_")
-        layer.scale.copy_(self._tensor().flatten()[: len(layer.scale)])
-        layer.shift.copy_(self._tensor().flatten()[: len(layer.shift)])
+        scale, shift = self._tensor().flatten().chunk(2)
+        layer.scale.copy_(scale)
+        layer.shift.copy_(shift)
 
     def fill_linear(self, linear: nn.Linear) -> None:
         self._seek(b"fc_2")
