@@ -150,7 +150,7 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZ
     _check_picture(image)
     if np.shape(landmarks) != (5, 2):
         raise ValueError(f"expected 5 landmarks (5, 2), got {np.shape(landmarks)}")
-    points = dlib.points([dlib.point(int(round(x)), int(round(y))) for x, y in landmarks])
+    points = dlib.points([dlib.point(round(x), round(y)) for x, y in landmarks.tolist()])
     left, top = np.min(landmarks, axis=0)
     right, bottom = np.max(landmarks, axis=0)
     box = dlib.rectangle(int(left), int(top), int(right), int(bottom))
