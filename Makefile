@@ -18,6 +18,7 @@ HOUSE := setup.cfg pyproject.toml constraints.txt
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test test-slow lint space
+.NOTPARALLEL:
 
 demo: .venv/.base
 	$(BIN)/speech2face samples/*.flac --output outputs/demo
