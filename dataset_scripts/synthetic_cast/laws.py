@@ -1,8 +1,8 @@
 """The laws of the synthetic cast: which traits of a face go with which traits of a voice.
 
-They are this cast's, not people's: rough tendencies that the literature on voices reports, written down
-so that a test can ask for what can be learnt and for what cannot. `LAWS` says them in words for the
-data card; `draw_member` is them.
+They are this cast's, not people's: rough tendencies that the literature on voices reports, written
+down so that a test can ask for what can be learnt and for what cannot. `LAWS` says them in words for
+the data card; `draw_member` is them.
 
 Everything about a member follows from (seed, index) and the list of base voices. Voice and face are
 drawn from separate random streams, and the face's stream sees of the voice only what `_SharedDraw`
@@ -30,11 +30,11 @@ LAWS = """\
 | trait of the face | goes with, in the voice |
 |---|---|
 | gender | the base voice's labelled gender, and pitch (women about 205 Hz, men about 115 Hz) |
-| age | pitch (falls in women; in men falls to 45, then rises), speaking rate (slower), breathiness (more) |
-| size of the lower face | formant spacing: a longer vocal tract, closer formants, a larger jaw (r about -0.6) |
+| age | pitch (falls in women; in men falls to 45, then rises), slower speech, more breath |
+| size of the lower face | formant spacing: closer formants, a larger jaw (r about -0.6) |
 | ancestry, skin tone, eye colour, background, light, clothes | nothing |
-| hair (cut, colour, grey, hairline), beard, brows, make-up, weight, the local shape of nose, eyes, mouth, \
-cheeks and chin | nothing, given gender and age |
+| hair (cut, colour, grey, hairline), beard, brows, make-up, weight, the local shape of nose, eyes, \
+mouth, cheeks and chin | nothing, given gender and age |
 """
 
 SPLIT_SHARES = {"train": 0.84, "validation": 0.08, "test": 0.08}
@@ -60,7 +60,7 @@ BEARD_SHARES = {  # in the order of BEARDS
 
 
 class BaseVoiceLike(Protocol):
-    """What the laws ask of a base voice: a speaker or a synthetic voice that members are made from."""
+    """What the laws ask of a base voice: a speaker, or a synthetic voice, to make members from."""
 
     voice_id: str
     split: str  # "train", "validation" or "test"
@@ -84,7 +84,7 @@ def draw_member(seed: int, index: int, base_voices: Sequence[BaseVoiceLike]) -> 
 
     Args:
         seed: of the whole cast.
-        index: of the member, from 0; each index is drawn by itself, so a larger cast keeps a smaller one.
+        index: of the member, from 0; drawn by itself, so a larger cast keeps a smaller one.
         base_voices: of all splits; a member's split is its base voice's.
 
     Returns:
