@@ -44,7 +44,7 @@ class ScaledConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a skip; where the block halves the picture, the skip is pooled."""
+    """Two 3x3 convolutions beside a skip; where it halves the picture, the skip is pooled."""
 
     def __init__(self, in_channels: int, out_channels: int, halves: bool):
         super().__init__()

@@ -1,6 +1,6 @@
 """The laws of the synthetic cast: which traits of a face go with which traits of a voice.
 
-They are this cast's, not people's: rough tendencies that the literature on voices reports, written
+They are this cast's, not people's: tendencies that the literature on voices reports, written
 down so that a test can ask for what can be learnt and for what cannot. `LAWS` says them in words for
 the data card; `draw_member` is them.
 
@@ -33,7 +33,7 @@ LAWS = """\
 | age | pitch (falls in women; in men falls to 45, then rises), slower speech, more breath |
 | size of the lower face | formant spacing: closer formants, a larger jaw (r about -0.6) |
 | ancestry, skin tone, eye colour, background, light, clothes | nothing |
-| hair (cut, colour, grey, hairline), beard, brows, make-up, weight, the local shape of nose, eyes, \
+| hair (cut, colour, grey, hairline), beard, brows, make-up, weight, local shape of nose, eyes, \
 mouth, cheeks and chin | nothing, given gender and age |
 """
 
