@@ -1,8 +1,8 @@
 """The laws of the synthetic cast: which traits of a face go with which traits of a voice.
 
-They are this cast's, not people's: tendencies that the literature on voices reports, written
-down so that a test can ask for what can be learnt and for what cannot. `LAWS` says them in words for
-the data card; `draw_member` is them.
+They are this cast's, not people's: tendencies that the literature on voices reports, written down
+so that a test can ask for what can be learnt and for what cannot. `LAWS` says them in words for the
+data card; `draw_member` is them.
 
 Everything about a member follows from (seed, index) and the list of base voices. Voice and face are
 drawn from separate random streams, and the face's stream sees of the voice only what `_SharedDraw`
