@@ -1,0 +1,93 @@
+"""From waveforms to the input of the voice encoder."""
+
+import numpy as np
+from transformers import BatchFeature, SequenceFeatureExtractor
+
+
+class Speech2FaceFeatureExtractor(SequenceFeatureExtractor):
+    """Loops short speech to the length of a clip, normalises it, and pads a batch with a mask.
+
+    Args:
+        sampling_rate (`int`): the only sampling rate that is accepted, in Hz.
+        clip_seconds (`float`): speech shorter than this is repeated until it is that long, as in
+            section 4 of the paper (https://arxiv.org/abs/1905.09773).
+        do_normalize (`bool`): whether each waveform is brought to zero mean and unit variance.
+    """
+
+    model_input_names = ["input_values", "attention_mask"]
+
+    def __init__(
+        self,
+        sampling_rate: int = 16000,
+        clip_seconds: float = 6.0,
+        do_normalize: bool = True,
+        feature_size: int = 1,
+        padding_value: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(
+            feature_size=feature_size,
+            sampling_rate=sampling_rate,
+            padding_value=padding_value,
+            **kwargs,
+        )
+        self.clip_seconds = clip_seconds
+        self.do_normalize = do_normalize
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | list,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Prepares one waveform or a batch of them.
+
+        Args:
+            raw_speech: mono waveform `(samples,)` as array, tensor or list of floats; or a batch: a
+                list of such waveforms or an array `(batch, samples)`.
+            sampling_rate (`int`): of `raw_speech`, in Hz; must be the extractor's own.
+            return_tensors (`str`): "pt" or "np".
+
+        Returns:
+            `BatchFeature` with `input_values` `(batch, samples)`, float32, and `attention_mask`
+            `(batch, samples)`, 1 where there is speech and 0 where there is padding.
+
+        Raises:
+            ValueError: another sampling rate, or a waveform that is empty, not mono or not finite.
+        """
+        if sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"expected sampling_rate={self.sampling_rate} Hz, got {sampling_rate}; resample "
+                "the waveform first, for example with modeling_speech2face.resample."
+            )
+        waveforms = [self._prepare(waveform) for waveform in _as_batch(raw_speech)]
+        batch = self.pad(
+            BatchFeature({"input_values": waveforms}), padding=True, return_attention_mask=True
+        )
+        batch["input_values"] = np.stack(batch["input_values"])  # (batch, samples)
+        batch["attention_mask"] = np.stack(batch["attention_mask"]).astype(np.int64)
+        return batch.convert_to_tensors(return_tensors)
+
+    def _prepare(self, waveform) -> np.ndarray:
+        waveform = np.asarray(waveform, dtype=np.float32)
+        if waveform.ndim != 1 or waveform.size == 0:
+            raise ValueError(
+                f"expected a mono waveform of shape (samples,), got shape {waveform.shape}; "
+                "average its channels first."
+            )
+        if not np.isfinite(waveform).all():
+            raise ValueError("the waveform contains NaN or infinite samples; repair it first.")
+        clip_samples = round(self.clip_seconds * self.sampling_rate)
+        if waveform.size < clip_samples:
+            waveform = np.resize(waveform, clip_samples)  # np.resize repeats
+        if self.do_normalize:
+            waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+        return waveform
+
+
+def _as_batch(raw_speech) -> list:
+    """A list of waveforms, whether one or several came in."""
+    if isinstance(raw_speech, (list, tuple)):
+        several = len(raw_speech) > 0 and np.ndim(raw_speech[0]) > 0
+        return list(raw_speech) if several else [raw_speech]
+    return list(raw_speech) if raw_speech.ndim == 2 else [raw_speech]

@@ -1,0 +1,348 @@
+"""A voice in, the embedding of the face that a listener could expect behind it out.
+
+Letters: B rows of a batch, T frames, H hidden size of the backbone, D size of the face embedding.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_speech2face import Speech2FaceConfig
+from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
+from .voice_activity import speech_share_of_windows
+
+WINDOWS_PER_BATCH = 8  # bounds the memory that a long recording needs
+
+# Backbones that blank padded frames before anything mixes frames. The others (a group norm over
+# time, data2vec's stacked positional convolutions) see padding, so their rows run without any.
+BLANKS_PADDING = ("wav2vec2", "hubert", "wavlm")
+
+
+@dataclass
+class Speech2FaceOutput(ModelOutput):
+    """What `Speech2FaceModel` returns.
+
+    Args:
+        face_embeddings (`torch.Tensor` `(B, D)`): prediction, centred by the teacher's mean.
+        pooled (`torch.Tensor` `(B, 2 H)`): mean and standard deviation over time.
+        layer_weights (`torch.Tensor` `(layers + 1,)`): share of each hidden layer, summing to 1;
+            the first is the output of the convolutions.
+    """
+
+    face_embeddings: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    layer_weights: torch.Tensor | None = None
+
+
+class AttentiveStatisticsPooling(nn.Module):
+    """Weighted mean and standard deviation over time (https://arxiv.org/abs/1803.10963)."""
+
+    def __init__(self, hidden_size: int, attention_size: int):
+        super().__init__()
+        self.attention = nn.Sequential(
+            nn.Linear(hidden_size, attention_size),
+            nn.Tanh(),
+            nn.Linear(attention_size, hidden_size),  # a weight for every channel, as in ECAPA-TDNN
+        )
+
+    def forward(self, hidden: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        """Pools `hidden` (B, T, H) where `frame_mask` (B, T) is true to (B, 2 H)."""
+        scores = self.attention(hidden).float()  # (B, T, H)
+        if frame_mask is not None:
+            scores = scores.masked_fill(~frame_mask[..., None], torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=1)
+        values = hidden.float()
+        mean = (weights * values).sum(dim=1)  # (B, H)
+        variance = (weights * (values - mean[:, None]) ** 2).sum(dim=1)
+        deviation = variance.clamp(min=1e-6).sqrt()  # the square root has no slope at zero
+        return torch.cat([mean, deviation], dim=-1).to(hidden.dtype)
+
+
+class Speech2FaceModel(PreTrainedModel):
+    """Predicts the face recogniser's embedding from a voice.
+
+    An audio backbone, a learned sum of all its hidden layers, attentive-statistics pooling and a
+    small MLP. Padding does not change a row's result. With the prediction comes the covariance of
+    what a voice leaves open, estimated on validation speakers, from which faces are drawn.
+
+    Args:
+        config (`Speech2FaceConfig`): what to build.
+
+    Example:
+        ```python
+        >>> import torch
+        >>> from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
+        >>> backbone = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1,
+        ...             "num_attention_heads": 2, "feat_extract_norm": "layer"}
+        >>> model = Speech2FaceModel(Speech2FaceConfig(backbone)).eval()
+        >>> model(torch.randn(2, 16000)).face_embeddings.shape
+        torch.Size([2, 128])
+
+        ```
+    """
+
+    config_class = Speech2FaceConfig
+    base_model_prefix = "speech2face"
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: Speech2FaceConfig):
+        super().__init__(config)
+        backbone = config.voice_encoder_config
+        hidden_size, embedding_size = backbone.hidden_size, config.face_embedding_size
+        self.voice_encoder = AutoModel.from_config(backbone)
+        self.layer_scores = nn.Parameter(torch.zeros(backbone.num_hidden_layers + 1))
+        self.pooling = AttentiveStatisticsPooling(hidden_size, config.pooling_hidden_size)
+        self.projection = nn.Sequential(
+            nn.LayerNorm(2 * hidden_size),
+            nn.Linear(2 * hidden_size, config.projection_hidden_size),
+            nn.GELU(),
+            nn.Dropout(config.projection_dropout),
+            nn.Linear(config.projection_hidden_size, embedding_size),
+        )
+        self.register_buffer("face_embedding_mean", torch.tensor(config.face_embedding_mean))
+        # L with covariance = L L^T; zeros, hence draws equal to the prediction, until estimated.
+        self.register_buffer("residual_factor", torch.zeros(embedding_size, embedding_size))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if module is self:
+            init.zeros_(self.layer_scores)
+            init.copy_(self.face_embedding_mean, torch.tensor(self.config.face_embedding_mean))
+            init.zeros_(self.residual_factor)
+
+    @classmethod
+    def from_voice_encoder_pretrained(
+        cls, pretrained_model_name_or_path: str, **config_kwargs
+    ) -> "Speech2FaceModel":
+        """Builds a model around a pretrained audio backbone; pooling and projection are new.
+
+        Args:
+            pretrained_model_name_or_path (`str`): folder or Hub repository of the backbone, such as
+                "facebook/wav2vec2-base".
+            config_kwargs: further fields of `Speech2FaceConfig`.
+
+        Returns:
+            `Speech2FaceModel` with the backbone's weights, in evaluation mode.
+        """
+        voice_encoder = AutoModel.from_pretrained(pretrained_model_name_or_path)
+        config = Speech2FaceConfig(voice_encoder_config=voice_encoder.config, **config_kwargs)
+        model = cls(config)
+        model.voice_encoder.load_state_dict(voice_encoder.state_dict())
+        return model.eval()
+
+    def freeze_voice_encoder(self) -> None:
+        """Excludes the backbone from training."""
+        self.voice_encoder.requires_grad_(False)
+
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> Speech2FaceOutput | tuple:
+        """Predicts face embeddings.
+
+        Args:
+            input_values (`torch.Tensor` `(B, samples)`): normalised waveforms from the feature
+                extractor.
+            attention_mask (`torch.Tensor` `(B, samples)`, *optional*): 1 for speech, 0 for padding,
+                which must be on the right.
+            return_dict (`bool`, *optional*): False returns a tuple.
+
+        Returns:
+            `Speech2FaceOutput`; its `face_embeddings` `(B, D)` are centred.
+        """
+        layers, frame_mask = self._hidden_layers(input_values, attention_mask)
+        layer_weights = self.layer_scores.softmax(dim=0)  # (layers + 1,)
+        hidden = sum(weight * layer for weight, layer in zip(layer_weights, layers, strict=True))
+        pooled = self.pooling(hidden, frame_mask)  # (B, 2 H)
+        face_embeddings = self.projection(pooled)  # (B, D)
+        if return_dict is False:
+            return face_embeddings, pooled, layer_weights
+        return Speech2FaceOutput(face_embeddings, pooled, layer_weights)
+
+    def _hidden_layers(self, input_values, attention_mask):
+        """All hidden layers, each (B, T, H), and the mask of frames (B, T) or None."""
+        if attention_mask is None or bool(attention_mask.all()):
+            return self.voice_encoder(input_values, output_hidden_states=True).hidden_states, None
+        lengths = attention_mask.sum(dim=-1)  # (B,) samples
+        if self._sees_padding():
+            return self._hidden_layers_by_length(input_values, lengths)
+        outputs = self.voice_encoder(
+            input_values, attention_mask=attention_mask, output_hidden_states=True
+        )
+        frames = self.voice_encoder._get_feat_extract_output_lengths(lengths)
+        return outputs.hidden_states, _mask_of(frames, outputs.hidden_states[0].shape[1])
+
+    def _sees_padding(self) -> bool:
+        backbone = self.config.voice_encoder_config
+        return (
+            backbone.model_type not in BLANKS_PADDING
+            or getattr(backbone, "feat_extract_norm", None) != "layer"
+        )
+
+    def _hidden_layers_by_length(self, input_values, lengths):
+        """Runs rows of equal length together and without padding, then pads the frames."""
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        runs = [
+            torch.stack(
+                self.voice_encoder(
+                    input_values[rows, : lengths[rows[0]]], output_hidden_states=True
+                ).hidden_states
+            )  # (layers + 1, rows, frames, H)
+            for rows in groups
+        ]
+        most_frames = max(run.shape[2] for run in runs)
+        padded = [nn.functional.pad(run, (0, 0, 0, most_frames - run.shape[2])) for run in runs]
+        back_in_order = torch.cat(groups).argsort()
+        frames = torch.cat([lengths.new_full((run.shape[1],), run.shape[2]) for run in runs])[
+            back_in_order
+        ]
+        layers = torch.cat(padded, dim=1)[:, back_in_order]  # (layers + 1, B, T, H)
+        return layers.unbind(0), _mask_of(frames, most_frames)
+
+    @property
+    def feature_extractor(self) -> Speech2FaceFeatureExtractor:
+        """The feature extractor that belongs to this configuration."""
+        return Speech2FaceFeatureExtractor(
+            sampling_rate=self.config.sampling_rate,
+            clip_seconds=self.config.clip_seconds,
+            do_normalize=self.config.do_normalize,
+        )
+
+    @torch.no_grad()
+    def embed_clip(self, waveform: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+        """Embeds one clip as it is, whether anybody speaks in it or not.
+
+        Args:
+            waveform (array or tensor `(samples,)`): mono, -1 to 1; shorter than the clip is looped.
+            sampling_rate (`int`): in Hz; must be the configuration's.
+
+        Returns:
+            `torch.Tensor` `(D,)`: the centred prediction, float32.
+
+        Raises:
+            ValueError: another sampling rate, or a waveform that is not mono, empty or not finite.
+        """
+        return self._embed_windows([waveform], sampling_rate)[0]
+
+    @torch.no_grad()
+    def embed_recording(self, waveform: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+        """Embeds a recording of any length.
+
+        Windows of `clip_seconds` cover it evenly; their embeddings are averaged with the share of
+        speech in each as weight.
+
+        Args:
+            waveform (array or tensor `(samples,)`): mono, -1 to 1.
+            sampling_rate (`int`): in Hz; must be the configuration's.
+
+        Returns:
+            `torch.Tensor` `(D,)`: the centred prediction, float32.
+
+        Raises:
+            NoSpeechError: silence, noise or music, or less than one second of speech.
+            ValueError: as `embed_clip`.
+        """
+        if sampling_rate != self.config.sampling_rate:
+            raise ValueError(
+                f"expected sampling_rate={self.config.sampling_rate} Hz, got {sampling_rate}; "
+                "resample the waveform first."
+            )
+        waveform = torch.as_tensor(waveform, dtype=torch.float32).cpu()
+        windows, speech_share = speech_share_of_windows(
+            waveform, sampling_rate, self.config.clip_samples
+        )
+        voiced = [window for window, share in zip(windows, speech_share, strict=True) if share > 0]
+        weights = speech_share[speech_share > 0].to(self.device)
+        embeddings = self._embed_windows(voiced, sampling_rate)  # (windows, D)
+        return (weights[:, None] * embeddings).sum(dim=0) / weights.sum()
+
+    def _embed_windows(self, windows: list, sampling_rate: int) -> torch.Tensor:
+        """Centred predictions (windows, D) of waveforms, a few at a time."""
+        embeddings = []
+        for start in range(0, len(windows), WINDOWS_PER_BATCH):
+            batch = windows[start : start + WINDOWS_PER_BATCH]
+            inputs = self.feature_extractor(batch, sampling_rate, return_tensors="pt")
+            inputs = inputs.to(self.device)
+            inputs["input_values"] = inputs["input_values"].to(self.dtype)
+            embeddings.append(self(**inputs).face_embeddings.float())
+        return torch.cat(embeddings)
+
+    @property
+    def residual_covariance(self) -> torch.Tensor:
+        """Covariance (D, D) of true minus predicted embeddings on validation speakers."""
+        return self.residual_factor @ self.residual_factor.T
+
+    @torch.no_grad()
+    def set_residual_covariance(self, residuals: torch.Tensor) -> None:
+        """Estimates what a voice leaves open, shrunk towards a sphere (Ledoit and Wolf, 2004).
+
+        Args:
+            residuals (`torch.Tensor` `(N, D)`): true minus predicted embeddings, at least two rows,
+                from speakers on whom the model was not trained. Their mean is not removed: a
+                prediction that is off is uncertain.
+
+        Raises:
+            ValueError: another shape, fewer than two rows, or values that are not finite.
+        """
+        size = self.config.face_embedding_size
+        if residuals.ndim != 2 or residuals.shape[1] != size or len(residuals) < 2:
+            raise ValueError(
+                f"expected residuals of shape (at least 2, {size}), got {tuple(residuals.shape)}."
+            )
+        if not torch.isfinite(residuals).all():
+            raise ValueError("the residuals contain NaN or infinite values; leave those rows out.")
+        covariance = shrunk_covariance(residuals.double())
+        self.residual_factor.copy_(torch.linalg.cholesky(covariance))
+
+    @torch.no_grad()
+    def sample_face_embeddings(
+        self, prediction: torch.Tensor, num: int, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Draws faces that fit a voice, from N(prediction, residual covariance).
+
+        Args:
+            prediction (`torch.Tensor` `(D,)`): a centred prediction.
+            num (`int`): how many to draw.
+            generator (`torch.Generator`, *optional*): for exact repetition; its device is used.
+
+        Returns:
+            `torch.Tensor` `(num, D)`: centred draws, float32, on the device of the prediction.
+        """
+        device = generator.device if generator is not None else "cpu"
+        noise = torch.randn(num, prediction.shape[-1], generator=generator, device=device)
+        factor = self.residual_factor.float().to(prediction.device)
+        return prediction.float() + noise.to(prediction.device) @ factor.T
+
+
+def shrunk_covariance(residuals: torch.Tensor) -> torch.Tensor:
+    """Second moment of `residuals` (N, D) about zero, shrunk as far as its own noise asks.
+
+    Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices"
+    (2004): the mixture of sample covariance and scaled identity that is expected to be nearest to
+    the truth.
+    """
+    count, size = residuals.shape
+    sample = residuals.T @ residuals / count  # (D, D)
+    scale = sample.trace() / size
+    sphere = scale * torch.eye(size, dtype=residuals.dtype, device=residuals.device)
+    distance = ((sample - sphere) ** 2).sum()
+    noise = ((residuals**2).sum(dim=1) ** 2).sum() / count**2 - (sample**2).sum() / count
+    shrinkage = (noise / distance.clamp(min=1e-30)).clamp(1e-4, 1.0)
+    covariance = (1 - shrinkage) * sample + shrinkage * sphere
+    return covariance + 1e-12 * torch.eye(size, dtype=residuals.dtype, device=residuals.device)
+
+
+def _mask_of(lengths: torch.Tensor, most: int) -> torch.Tensor:
+    """(B,) lengths to a (B, most) mask that is true where there is something."""
+    return torch.arange(most, device=lengths.device)[None] < lengths[:, None]
