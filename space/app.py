@@ -1,0 +1,141 @@
+"""The web page: a voice is recorded or uploaded, and faces come out.
+
+From a clone: `python -m space.app`. In a Space: this folder with `modeling_speech2face/` beside it.
+"""
+
+import gradio as gr
+from PIL import Image, ImageDraw, ImageFont
+
+from modeling_speech2face import Speech2FacePipeline, load_audio
+
+SHOWN_SIZE = 256  # pixels; the faces are smaller
+MAX_SECONDS = 120
+MAX_FILE_SIZE = "20mb"
+KEPT_SECONDS = 600  # uploads and results are deleted when they are older than this
+
+INTRODUCTION = """
+# Speech2Face
+Record somebody speaking, or upload a recording of a few seconds. Out come faces that a listener
+could expect behind that voice. **They are of nobody**: each is drawn anew by a model that was
+trained on synthetic people.
+"""
+
+WHAT_A_VOICE_TELLS = """
+**What a voice tells, and what it does not.** From a voice the model has something to say about
+perceived gender, and a little about age and the build of the face. It has nothing to say about
+skin colour, ancestry, hair, eyes, or who is speaking: those are drawn at random, which is why the
+faces differ. The *average* is what all draws share; the *certainty* is bright where they agree.
+
+Do not use this to identify or to judge anyone. Recordings and faces are deleted from this server
+within twenty minutes.
+"""
+
+
+def with_visible_mark(image: Image.Image) -> Image.Image:
+    """Enlarge a generated face and write on it that it is generated; its provenance is kept.
+
+    Args:
+        image (`PIL.Image.Image`): square, RGB or grey, of any size.
+
+    Returns:
+        `PIL.Image.Image`: 256x256 pixels, RGB.
+    """
+    marked = image.convert("RGB").resize((SHOWN_SIZE, SHOWN_SIZE), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(marked, "RGBA")
+    draw.rectangle((0, SHOWN_SIZE - 18, SHOWN_SIZE, SHOWN_SIZE), fill=(0, 0, 0, 150))
+    draw.text(
+        (6, SHOWN_SIZE - 16),
+        "generated, shows nobody",
+        fill=(255, 255, 255, 255),
+        font=ImageFont.load_default(size=12),
+    )
+    return marked
+
+
+def make_faces(
+    pipeline: Speech2FacePipeline, voice: str | None, num_images: int, seed: int
+) -> tuple[list[Image.Image], Image.Image, Image.Image]:
+    """Draw faces for a recording.
+
+    Args:
+        pipeline (`Speech2FacePipeline`): what draws them.
+        voice (`str`, *optional*): path of a recording of 1 to 120 s, as the page hands it over.
+        num_images (`int`): how many faces.
+        seed (`int`): the same recording and seed give the same faces.
+
+    Returns:
+        The faces, the average face and the certainty map, all with the visible mark.
+
+    Raises:
+        gr.Error: there is no recording, it is too long, or nobody speaks in it.
+    """
+    import torch
+
+    if voice is None:
+        raise gr.Error("Record or upload a voice first.")
+    sampling_rate = pipeline.feature_extractor.sampling_rate
+    try:
+        waveform = load_audio(voice, sampling_rate)
+        if waveform.size > MAX_SECONDS * sampling_rate:
+            raise ValueError(f"The recording is longer than {MAX_SECONDS} s: cut it and try again.")
+        output = pipeline(
+            waveform,
+            sampling_rate=sampling_rate,
+            num_images_per_prompt=int(num_images),
+            generator=torch.Generator().manual_seed(int(seed)),
+        )
+    except (ValueError, OSError) as error:
+        raise gr.Error(str(error)) from error
+    images = [with_visible_mark(image) for image in output.images]
+    return images, with_visible_mark(output.average_face), with_visible_mark(output.certainty)
+
+
+def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
+    """Build the page.
+
+    Args:
+        pipeline (`Speech2FacePipeline`, *optional*): the one to use; by default the one whose
+            weights come with the package.
+
+    Returns:
+        `gr.Blocks`: call its `launch()`.
+    """
+    pipeline = pipeline or Speech2FacePipeline.from_demo()
+    pipeline.set_progress_bar_config(disable=True)
+
+    def on_click(voice, num_images, seed):
+        return make_faces(pipeline, voice, num_images, seed)
+
+    with gr.Blocks(
+        title="Speech2Face", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+    ) as app:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column(scale=2):
+                voice = gr.Audio(
+                    sources=["microphone", "upload"],
+                    type="filepath",
+                    label="Voice",
+                    buttons=[],
+                )
+                num_images = gr.Slider(1, 8, value=4, step=1, label="Number of faces")
+                seed = gr.Number(value=0, precision=0, minimum=0, label="Seed")
+                button = gr.Button("Show faces", variant="primary")
+            with gr.Column(scale=3):
+                # PNG, because only it keeps the provenance that the pipeline writes into an image.
+                faces = gr.Gallery(label="Faces", format="png", columns=4, interactive=False)
+                with gr.Row():
+                    average = gr.Image(label="Average", format="png", interactive=False)
+                    certainty = gr.Image(label="Certainty", format="png", interactive=False)
+        gr.Markdown(WHAT_A_VOICE_TELLS)
+        button.click(on_click, [voice, num_images, seed], [faces, average, certainty])
+    return app
+
+
+def main() -> None:
+    """Serve the page."""
+    build_app().launch(max_file_size=MAX_FILE_SIZE, footer_links=[])
+
+
+if __name__ == "__main__":
+    main()

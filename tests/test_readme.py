@@ -1,0 +1,112 @@
+"""What the README says is run: its Python, its quick commands, and the names in its long ones."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(info: str) -> list[str]:
+    """The code blocks whose info string is exactly `info`."""
+    return re.findall(rf"^```{re.escape(info)}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands(info: str) -> list[list[str]]:
+    """The commands of those blocks as words, without comments; `a && b` counts as two."""
+    lines = "".join(blocks(info)).replace("\\\n", " ").splitlines()
+    parts = [part for line in lines for part in line.split("&&")]
+    return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+def modules_run(words: list[str]) -> list[str]:
+    return [words[i + 1] for i, word in enumerate(words[:-1]) if word == "-m"]
+
+
+@pytest.fixture
+def clone(tmp_path) -> Path:
+    """A folder in which the README's relative paths exist and which may be written to."""
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    return tmp_path
+
+
+def test_its_python_runs(clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    snippets = blocks("python")
+    assert snippets
+    exec("\n".join(snippets), {})
+    assert (clone / "face.png").stat().st_size > 0
+
+
+def test_its_quick_commands_run(clone):
+    scripts = blocks("bash")
+    assert scripts
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for script in scripts:
+        result = subprocess.run(
+            ["bash", "-euc", script],
+            cwd=clone,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{script}\n{result.stdout}{result.stderr}"
+    stems = [voice.stem for voice in sorted((ROOT / "samples").glob("*.flac"))]
+    for stem in stems:
+        assert (clone / "faces" / f"{stem}.png").is_file()
+        assert len(list((clone / "faces").glob(f"{stem}_[0-9].png"))) == 4
+
+
+def test_its_make_targets_exist():
+    targets = set(re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        word
+        for words in commands("bash long")
+        if words[0] == "make"
+        for word in words[1:]
+        if "=" not in word
+    }
+    assert {"demo", "test", "test-slow", "lint", "space"} <= named <= targets
+
+
+def test_the_files_it_names_exist():
+    named = re.findall(r"`([\w./-]+(?:/|\.(?:py|md|yaml)))`", README)
+    named += re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    named += [
+        word
+        for words in commands("bash long")
+        for word in words
+        if word.endswith(".yaml") and "=" not in word
+    ]
+    assert len(named) > 10
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "words",
+    [words for words in commands("bash long") if modules_run(words)],
+    ids=lambda words: modules_run(words)[-1],
+)
+def test_its_long_commands_take_those_options(words):
+    module = modules_run(words)[-1]
+    assert find_spec(module)
+    options = {word for word in words if word.startswith("--")}
+    if not options:
+        return
+    result = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert options <= set(re.findall(r"--[\w-]+", result.stdout))
+
+
+def test_it_says_everything():
+    assert "TODO" not in README, "a figure is still missing"
