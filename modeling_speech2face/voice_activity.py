@@ -24,25 +24,42 @@ class VoiceActivityNetwork(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stft_conv = nn.Conv1d(1, 258, kernel_size=256, stride=128, bias=False)
-        self.conv1 = nn.Conv1d(129, 128, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(128, 64, kernel_size=3, stride=2, padding=1)
-        self.conv3 = nn.Conv1d(64, 64, kernel_size=3, stride=2, padding=1)
-        self.conv4 = nn.Conv1d(64, 128, kernel_size=3, padding=1)
-        self.lstm_cell = nn.LSTM(128, 128, batch_first=True)
-        self.final_conv = nn.Conv1d(128, 1, kernel_size=1)
+        self.stft = nn.Conv1d(1, 258, kernel_size=256, stride=128, bias=False)
+        self.encoder = nn.ModuleList(
+            [
+                nn.Conv1d(129, 128, kernel_size=3, padding=1),
+                nn.Conv1d(128, 64, kernel_size=3, stride=2, padding=1),
+                nn.Conv1d(64, 64, kernel_size=3, stride=2, padding=1),
+                nn.Conv1d(64, 128, kernel_size=3, padding=1),
+            ]
+        )
+        self.rnn = nn.LSTM(128, 128, batch_first=True)
+        self.decoder = nn.Conv1d(128, 1, kernel_size=1)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:  # (samples,) -> (chunks,)
         padding = -waveform.numel() % CHUNK_SAMPLES
         padded = nn.functional.pad(waveform, (CONTEXT_SAMPLES, padding))
         chunks = padded.unfold(0, CONTEXT_SAMPLES + CHUNK_SAMPLES, CHUNK_SAMPLES)
         chunks = nn.functional.pad(chunks[:, None], (0, 64), mode="reflect")  # (chunks, 1, 640)
-        real, imaginary = self.stft_conv(chunks).chunk(2, dim=1)
+        real, imaginary = self.stft(chunks).chunk(2, dim=1)
         hidden = (real**2 + imaginary**2).sqrt()  # (chunks, 129, 4)
-        for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
+        for convolution in self.encoder:
             hidden = convolution(hidden).relu()
-        hidden, _ = self.lstm_cell(hidden[:, :, 0][None])  # (1, chunks, 128)
-        return self.final_conv(hidden.relu().transpose(1, 2)).sigmoid()[0, 0]
+        hidden, _ = self.rnn(hidden[:, :, 0][None])  # (1, chunks, 128)
+        return self.decoder(hidden.relu().transpose(1, 2)).sigmoid()[0, 0]
+
+
+# The library's names for the weights, and ours. An LSTM cell and a one-layer LSTM differ in names.
+_RENAMES = (
+    ("_model.stft.forward_basis_buffer", "stft.weight"),
+    ("_model.decoder.decoder.2.", "decoder."),
+    ("_model.decoder.rnn.weight_ih", "rnn.weight_ih_l0"),
+    ("_model.decoder.rnn.weight_hh", "rnn.weight_hh_l0"),
+    ("_model.decoder.rnn.bias_ih", "rnn.bias_ih_l0"),
+    ("_model.decoder.rnn.bias_hh", "rnn.bias_hh_l0"),
+    ("_model.encoder.", "encoder."),
+    ("reparam_conv.", ""),
+)
 
 
 @cache
@@ -52,14 +69,13 @@ def _network() -> VoiceActivityNetwork:
     package = find_spec("silero_vad")
     if package is None:
         raise ImportError("Finding speech needs silero-vad: run `pip install silero-vad`.")
-    from safetensors.torch import load_file
-
-    weights = load_file(Path(package.origin).parent / "data" / "silero_vad_16k.safetensors")
-    # A cell and a one-layer LSTM differ only in the names of their weights.
-    weights = {
-        f"{name}_l0" if name.startswith("lstm_cell") else name: weight
-        for name, weight in weights.items()
-    }
+    original = torch.jit.load(Path(package.origin).parent / "data" / "silero_vad.jit")
+    weights = {}
+    for name, weight in original.state_dict().items():
+        if name.startswith("_model."):  # the other half is for 8 kHz
+            for theirs, ours in _RENAMES:
+                name = name.replace(theirs, ours)
+            weights[name] = weight
     network = VoiceActivityNetwork().eval()
     network.load_state_dict(weights)
     return network
