@@ -1,0 +1,111 @@
+"""The Space: its front matter and requirements, what the page does, and the page in a browser."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.test_house import all_requirements, pins, requirements
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def front_matter() -> dict:
+    import yaml
+
+    _, matter, _ = (ROOT / "space" / "README.md").read_text().split("---", 2)
+    return yaml.safe_load(matter)
+
+
+def test_front_matter_names_what_the_space_needs():
+    matter = front_matter()
+    assert matter["sdk"] == "gradio"
+    assert str(pins()["gradio"].specifier) == f"=={matter['sdk_version']}"
+    assert str(matter["python_version"]) == "3.11"  # Spaces start with 3.10: too old
+    assert (ROOT / "space" / matter["app_file"]).is_file()
+    assert matter["license"] == "apache-2.0"
+
+
+def test_requirements_are_the_packages_in_the_known_versions():
+    asked = requirements((ROOT / "space" / "requirements.txt").read_text())
+    assert {r.name for r in asked} == {r.name for r in all_requirements()[""]}
+    for requirement in asked:
+        assert requirement.specifier == pins()[requirement.name].specifier
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    from tests.tiny import tiny_pipeline
+
+    return tiny_pipeline()
+
+
+@pytest.mark.slow
+def test_faces_carry_a_visible_mark_and_their_provenance(pipeline, sample_recording):
+    from space.app import SHOWN_SIZE, make_faces
+
+    images, average, certainty = make_faces(pipeline, str(sample_recording), 3, seed=5)
+    assert len(images) == 3
+    for image in [*images, average, certainty]:
+        assert image.size == (SHOWN_SIZE, SHOWN_SIZE)
+        assert image.info, "the provenance was lost"
+        mark = image.crop((0, SHOWN_SIZE - 18, 160, SHOWN_SIZE)).convert("L")
+        assert mark.getextrema()[1] > 200  # the white of the letters
+    again, _, _ = make_faces(pipeline, str(sample_recording), 3, seed=5)
+    other, _, _ = make_faces(pipeline, str(sample_recording), 3, seed=6)
+    assert [i.tobytes() for i in again] == [i.tobytes() for i in images]
+    assert [i.tobytes() for i in other] != [i.tobytes() for i in images]
+
+
+@pytest.mark.slow
+def test_bad_recordings_are_refused_with_a_sentence(pipeline, tmp_path):
+    import gradio as gr
+    import numpy as np
+    import soundfile
+
+    from space.app import MAX_SECONDS, make_faces
+
+    too_long, silent, text = tmp_path / "long.flac", tmp_path / "silent.flac", tmp_path / "a.wav"
+    soundfile.write(too_long, np.zeros((MAX_SECONDS + 1) * 16000), 16000)
+    soundfile.write(silent, np.zeros(3 * 16000), 16000)
+    text.write_text("this is not a sound")
+    for voice, word in [(None, "first"), (too_long, "longer"), (silent, "silent"), (text, "")]:
+        with pytest.raises(gr.Error) as refusal:
+            make_faces(pipeline, voice and str(voice), 4, seed=0)
+        assert word in refusal.value.message
+        assert "\n" not in refusal.value.message
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    from space.app import build_app
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    app = build_app(pipeline)
+    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    requests = []
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1200, "height": 900})
+            page.on("request", lambda request: requests.append(request.url))
+            page.goto(address)
+            page.get_by_label("Upload", exact=False).first.click()
+            page.locator("input[type=file]").first.set_input_files(sample_recording)
+            page.locator("audio, [data-testid=waveform-controls]").first.wait_for(state="attached")
+            page.get_by_role("button", name="Show faces").click()
+            faces = page.locator(".grid-container img")
+            expect(faces).to_have_count(4, timeout=60_000)
+            for image in faces.all():
+                expect(image).to_have_js_property("naturalWidth", 256)
+            expect(page.locator(".image-container img")).to_have_count(2)
+            page.screenshot(path=tmp_path / "page.png", full_page=True)
+            browser.close()
+    finally:
+        app.close()
+    local = (address, "data:", "blob:")
+    assert requests and not [url for url in requests if not url.startswith(local)]
