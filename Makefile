@@ -10,7 +10,7 @@ PYTHON ?= python3
 PIP_ARGS ?=
 
 BIN := .venv/bin
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --use-pep517 \
 	-c constraints.txt $(PIP_ARGS)
 HOUSE := setup.cfg pyproject.toml constraints.txt
 
