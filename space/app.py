@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from modeling_speech2face import Speech2FacePipeline, load_audio
 
 SHOWN_SIZE = 256  # pixels; the faces are smaller
-MAX_SECONDS = 120
-MAX_FILE_SIZE = "20mb"
+MAX_SECONDS = 120  # what is used of a recording
 KEPT_SECONDS = 600  # uploads and results are deleted when they are older than this
+LAUNCH_OPTIONS = {"max_file_size": "20mb", "footer_links": [], "run_history": False}
 
 INTRODUCTION = """
 # Speech2Face
@@ -24,7 +24,7 @@ WHAT_A_VOICE_TELLS = """
 **What a voice tells, and what it does not.** From a voice the model has something to say about
 perceived gender, and a little about age and the build of the face. It has nothing to say about
 skin colour, ancestry, hair, eyes, or who is speaking: those are drawn at random, which is why the
-faces differ. The *average* is what all draws share; the *certainty* is bright where they agree.
+faces differ.
 
 Do not use this to identify or to judge anyone. Recordings and faces are deleted from this server
 within twenty minutes.
@@ -32,10 +32,10 @@ within twenty minutes.
 
 
 def with_visible_mark(image: Image.Image) -> Image.Image:
-    """Enlarge a generated face and write on it that it is generated; its provenance is kept.
+    """Enlarge a generated image and write on it that it is generated; its provenance is kept.
 
     Args:
-        image (`PIL.Image.Image`): square, RGB or grey, of any size.
+        image (`PIL.Image.Image`): square, of any size.
 
     Returns:
         `PIL.Image.Image`: 256x256 pixels, RGB.
@@ -54,20 +54,21 @@ def with_visible_mark(image: Image.Image) -> Image.Image:
 
 def make_faces(
     pipeline: Speech2FacePipeline, voice: str | None, num_images: int, seed: int
-) -> tuple[list[Image.Image], Image.Image, Image.Image]:
+) -> tuple[list[Image.Image], Image.Image, Image.Image | None]:
     """Draw faces for a recording.
 
     Args:
         pipeline (`Speech2FacePipeline`): what draws them.
-        voice (`str`, *optional*): path of a recording of 1 to 120 s, as the page hands it over.
+        voice (`str`, *optional*): path of a recording; its first 120 s are used.
         num_images (`int`): how many faces.
         seed (`int`): the same recording and seed give the same faces.
 
     Returns:
-        The faces, the average face and the certainty map, all with the visible mark.
+        The faces, the average face and the certainty map (None for a single face), all with the
+        visible mark.
 
     Raises:
-        gr.Error: there is no recording, it is too long, or nobody speaks in it.
+        gr.Error: there is no recording, it cannot be read, or nobody speaks in it.
     """
     import torch
 
@@ -75,19 +76,20 @@ def make_faces(
         raise gr.Error("Record or upload a voice first.")
     sampling_rate = pipeline.feature_extractor.sampling_rate
     try:
-        waveform = load_audio(voice, sampling_rate)
-        if waveform.size > MAX_SECONDS * sampling_rate:
-            raise ValueError(f"The recording is longer than {MAX_SECONDS} s: cut it and try again.")
+        with open(voice, "rb") as file:
+            waveform = load_audio(file, sampling_rate, max_seconds=MAX_SECONDS)
         output = pipeline(
             waveform,
             sampling_rate=sampling_rate,
             num_images_per_prompt=int(num_images),
             generator=torch.Generator().manual_seed(int(seed)),
         )
-    except (ValueError, OSError) as error:
-        raise gr.Error(str(error)) from error
+    except ValueError as error:
+        sentence = str(error)
+        raise gr.Error(sentence[:1].upper() + sentence[1:]) from error
+    certainty = with_visible_mark(output.certainty) if output.certainty else None
     images = [with_visible_mark(image) for image in output.images]
-    return images, with_visible_mark(output.average_face), with_visible_mark(output.certainty)
+    return images, with_visible_mark(output.average_face), certainty
 
 
 def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
@@ -115,18 +117,24 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
                 voice = gr.Audio(
                     sources=["microphone", "upload"],
                     type="filepath",
-                    label="Voice",
+                    label="Voice (the first two minutes are used)",
                     buttons=[],
                 )
                 num_images = gr.Slider(1, 8, value=4, step=1, label="Number of faces")
                 seed = gr.Number(value=0, precision=0, minimum=0, label="Seed")
                 button = gr.Button("Show faces", variant="primary")
             with gr.Column(scale=3):
-                # PNG, because only it keeps the provenance that the pipeline writes into an image.
-                faces = gr.Gallery(label="Faces", format="png", columns=4, interactive=False)
+                # PNG, because it keeps the provenance that the pipeline writes into an image.
+                shown = {"format": "png", "show_label": False, "interactive": False}
+                gr.Markdown("**Faces**, each one possible behind this voice")
+                faces = gr.Gallery(columns=4, buttons=["download"], height="auto", **shown)
                 with gr.Row():
-                    average = gr.Image(label="Average", format="png", interactive=False)
-                    certainty = gr.Image(label="Certainty", format="png", interactive=False)
+                    with gr.Column():
+                        gr.Markdown("**Average**: what they share")
+                        average = gr.Image(buttons=["download"], **shown)
+                    with gr.Column():
+                        gr.Markdown("**Certainty**: bright where they agree")
+                        certainty = gr.Image(buttons=["download"], **shown)
         gr.Markdown(WHAT_A_VOICE_TELLS)
         button.click(on_click, [voice, num_images, seed], [faces, average, certainty])
     return app
@@ -134,7 +142,7 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
 
 def main() -> None:
     """Serve the page."""
-    build_app().launch(max_file_size=MAX_FILE_SIZE, footer_links=[])
+    build_app().launch(**LAUNCH_OPTIONS)
 
 
 if __name__ == "__main__":

@@ -42,13 +42,14 @@ def pipeline():
 
 @pytest.mark.slow
 def test_faces_carry_a_visible_mark_and_their_provenance(pipeline, sample_recording):
+    from modeling_speech2face import read_provenance
     from space.app import SHOWN_SIZE, make_faces
 
     images, average, certainty = make_faces(pipeline, str(sample_recording), 3, seed=5)
     assert len(images) == 3
     for image in [*images, average, certainty]:
         assert image.size == (SHOWN_SIZE, SHOWN_SIZE)
-        assert image.info, "the provenance was lost"
+        assert read_provenance(image)["seed"] == 5
         mark = image.crop((0, SHOWN_SIZE - 18, 160, SHOWN_SIZE)).convert("L")
         assert mark.getextrema()[1] > 200  # the white of the letters
     again, _, _ = make_faces(pipeline, str(sample_recording), 3, seed=5)
@@ -63,30 +64,46 @@ def test_bad_recordings_are_refused_with_a_sentence(pipeline, tmp_path):
     import numpy as np
     import soundfile
 
-    from space.app import MAX_SECONDS, make_faces
+    from space.app import make_faces
 
-    too_long, silent, text = tmp_path / "long.flac", tmp_path / "silent.flac", tmp_path / "a.wav"
-    soundfile.write(too_long, np.zeros((MAX_SECONDS + 1) * 16000), 16000)
+    silent, short, text = tmp_path / "silent.flac", tmp_path / "short.flac", tmp_path / "text.wav"
     soundfile.write(silent, np.zeros(3 * 16000), 16000)
+    soundfile.write(short, np.zeros(8000), 16000)
     text.write_text("this is not a sound")
-    for voice, word in [(None, "first"), (too_long, "longer"), (silent, "silent"), (text, "")]:
+    for voice, words in [
+        (None, "Record or upload"),
+        (silent, "silent"),
+        (short, "0.5 s"),
+        (text, "cannot be decoded"),
+    ]:
         with pytest.raises(gr.Error) as refusal:
             make_faces(pipeline, voice and str(voice), 4, seed=0)
-        assert word in refusal.value.message
-        assert "\n" not in refusal.value.message
+        message = refusal.value.message
+        assert words in message
+        assert message[0].isupper() and "\n" not in message and str(tmp_path) not in message
+
+
+@pytest.mark.slow
+def test_a_single_face_has_no_certainty(pipeline, sample_recording):
+    from space.app import make_faces
+
+    images, _, certainty = make_faces(pipeline, str(sample_recording), 1, seed=0)
+    assert len(images) == 1 and certainty is None
 
 
 @pytest.mark.slow
 def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
     from playwright.sync_api import expect, sync_playwright
 
-    from space.app import build_app
+    from space.app import LAUNCH_OPTIONS, build_app
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no chromium: apt-get install chromium")
     app = build_app(pipeline)
-    _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    _, address, _ = app.launch(
+        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **LAUNCH_OPTIONS
+    )
     requests = []
     try:
         with sync_playwright() as playwright:
@@ -94,7 +111,7 @@ def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
             page = browser.new_page(viewport={"width": 1200, "height": 900})
             page.on("request", lambda request: requests.append(request.url))
             page.goto(address)
-            page.get_by_label("Upload", exact=False).first.click()
+            page.get_by_label("Upload file").first.click()
             page.locator("input[type=file]").first.set_input_files(sample_recording)
             page.locator("audio, [data-testid=waveform-controls]").first.wait_for(state="attached")
             page.get_by_role("button", name="Show faces").click()

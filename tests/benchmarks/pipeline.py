@@ -72,11 +72,11 @@ def measure_stages(checkpoint: str | None, folder: Path, runs: int) -> dict[str,
     waveform = load_audio(path, rate)
     features = extractor(waveform, sampling_rate=rate, return_tensors="pt")
     plain = AutoModel.from_config(encoder.config.voice_encoder_config).eval()
-    embedding = encoder.embed_recording(torch.from_numpy(waveform), rate)
+    face_embedding = encoder.face_embedding_mean
 
     def decode(steps: int):
         pipeline(
-            face_embeddings=embedding[None],
+            face_embedding=face_embedding,
             num_images_per_prompt=NUM_IMAGES,
             num_inference_steps=steps,
         )
