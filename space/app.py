@@ -113,29 +113,30 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
     ) as app:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
-            with gr.Column(scale=2):
+            with gr.Column(scale=3):
                 voice = gr.Audio(
                     sources=["microphone", "upload"],
                     type="filepath",
                     label="Voice (the first two minutes are used)",
                     buttons=[],
                 )
+            with gr.Column(scale=2):
                 num_images = gr.Slider(1, 8, value=4, step=1, label="Number of faces")
                 seed = gr.Number(value=0, precision=0, minimum=0, label="Seed")
                 button = gr.Button("Show faces", variant="primary")
-            with gr.Column(scale=3):
-                # PNG, because it keeps the provenance that the pipeline writes into an image.
-                shown = {"format": "png", "show_label": False, "interactive": False}
-                gr.Markdown("**Faces**, each one possible behind this voice")
-                faces = gr.Gallery(columns=4, buttons=["download"], height="auto", **shown)
-                with gr.Row():
-                    with gr.Column():
-                        gr.Markdown("**Average**: what they share")
-                        average = gr.Image(buttons=["download"], **shown)
-                    with gr.Column():
-                        gr.Markdown("**Certainty**: bright where they agree")
-                        certainty = gr.Image(buttons=["download"], **shown)
-        gr.Markdown(WHAT_A_VOICE_TELLS)
+        # PNG, because it keeps the provenance that the pipeline writes into an image.
+        shown = {"format": "png", "show_label": False, "interactive": False}
+        gr.Markdown("**Faces**, each of them possible behind this voice")
+        faces = gr.Gallery(columns=4, buttons=["download"], **shown)
+        with gr.Row():
+            with gr.Column(min_width=200):
+                gr.Markdown("**Average**: what they share")
+                average = gr.Image(buttons=["download"], **shown)
+            with gr.Column(min_width=200):
+                gr.Markdown("**Certainty**: bright where they agree")
+                certainty = gr.Image(buttons=["download"], **shown)
+            with gr.Column(min_width=200):
+                gr.Markdown(WHAT_A_VOICE_TELLS)
         button.click(on_click, [voice, num_images, seed], [faces, average, certainty])
     return app
 
