@@ -1,0 +1,118 @@
+"""Checkpoints that a killed run continues from exactly, and what both trainings share around them.
+
+Every random number of a step (dropout, noise, order, augmentation) is drawn from a generator seeded
+by (seed, step): nothing random has to be stored, and step 100 is the same whether or not the run
+was interrupted before it.
+"""
+
+import math
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.configuration import Training
+
+
+class Progress:
+    """How many steps are done; registered with Accelerate, so that a checkpoint knows."""
+
+    def __init__(self):
+        self.step = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.step = state["step"]
+
+
+class StopRequest:
+    """Turns Ctrl-C or a termination signal into "stop after this step", with a checkpoint."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self) -> "StopRequest":
+        self.previous = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for which, handler in self.previous.items():
+            signal.signal(which, handler)
+
+    def _ask(self, *_) -> None:
+        self.asked = True
+
+
+def seed_of_step(seed: int, step: int, process: int = 0) -> int:
+    """A seed for everything random in one step of one process; a pure function."""
+    return int(torch.tensor([seed, step, process]).mul(torch.tensor([1_000_003, 1009, 1])).sum())
+
+
+def list_checkpoints(output: str | Path) -> list[Path]:
+    """The whole `checkpoint-{step}` folders of a run, the oldest first."""
+    found = [path for path in Path(output).glob("checkpoint-*") if path.name[11:].isdigit()]
+    return sorted(found, key=lambda path: int(path.name[11:]))
+
+
+def save_checkpoint(accelerator: Any, config: Training, step: int) -> Path:
+    """Writes `checkpoint-{step}` in one move, then removes the oldest beyond `keep_checkpoints`."""
+    folder = Path(config.output) / f"checkpoint-{step}"
+    work = folder.with_name(folder.name + ".part")
+    accelerator.save_state(str(work))
+    if accelerator.is_main_process:
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+        for old in list_checkpoints(config.output)[: -max(1, config.keep_checkpoints)]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+    return folder
+
+
+def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = None) -> bool:
+    """Loads a checkpoint, or the run's latest; False if there is none."""
+    found = [Path(checkpoint)] if checkpoint else list_checkpoints(config.output)[-1:]
+    if not found:
+        return False
+    if not found[0].is_dir():
+        raise FileNotFoundError(f"no checkpoint {found[0]}: give a checkpoint-{{step}} folder")
+    accelerator.load_state(str(found[0]))
+    return True
+
+
+def learning_rate_factor(config: Training, step: int) -> float:
+    """Share of the highest learning rate at a step: linear warm-up, constant, cosine to 0.
+
+    Constant for long, so that a run that is stopped early is still a good one (arXiv 2405.18392).
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    decay_steps = max(1, round(config.decay_share * config.steps))
+    into_decay = max(0.0, (step - (config.steps - decay_steps)) / decay_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, into_decay)))
+
+
+def set_learning_rate(optimizer: Any, config: Training, step: int) -> float:
+    """Sets the learning rate of a step on every group, and returns it."""
+    rate = config.learning_rate * learning_rate_factor(config, step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict]:
+    """Weight decay on matrices and kernels, none on biases, norms and scores."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def steps_to_go(progress: Progress, config: Training, stop_at_step: int | None) -> Iterator[int]:
+    """The steps that are left, from 0."""
+    yield from range(progress.step, min(config.steps, stop_at_step or config.steps))

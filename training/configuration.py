@@ -1,0 +1,233 @@
+"""What a training is told: dataclass defaults, and YAML files that say what differs from them."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Augmentation:
+    """How clean speech is made to sound as a phone might record it; see `training.augmentation`.
+
+    Attributes:
+        speed: largest relative change of speed, and with it of pitch and formants.
+        gain_db: largest change of level, up or down, dB.
+        equaliser_db: standard deviation of a random smooth frequency response, dB.
+        reverberation: share of clips with a room.
+        reverberation_s: shortest and longest time in which the room decays by 60 dB, seconds.
+        noise: share of clips with noise.
+        babble: share of the noisy clips whose noise is other people's speech.
+        snr_db: lowest and highest signal-to-noise ratio, dB.
+        band_limit: share of clips with a low and a high cut-off.
+        telephone: share of the band-limited clips that keep 300 to 3400 Hz only.
+        clipping: share of clips that are overdriven.
+        mu_law: share of clips quantised to 8 bits as on a telephone line.
+    """
+
+    speed: float = 0.03
+    gain_db: float = 10.0
+    equaliser_db: float = 4.0
+    reverberation: float = 0.4
+    reverberation_s: tuple[float, float] = (0.1, 0.7)
+    noise: float = 0.6
+    babble: float = 0.3
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    band_limit: float = 0.4
+    telephone: float = 0.3
+    clipping: float = 0.1
+    mu_law: float = 0.1
+
+
+@dataclass
+class VoiceEncoderLosses:
+    """Weights of the voice encoder's losses; see `training.losses` for each.
+
+    Attributes:
+        mse: squared error, relative to the faces' variance.
+        cosine: one minus the cosine between centred embeddings.
+        normalised_l2: squared distance between unit vectors.
+        info_nce: symmetric InfoNCE within the batch.
+        distillation: one minus the cosine to the voice teacher; 0 needs no voice teacher.
+        temperature: of InfoNCE.
+    """
+
+    mse: float = 1.0
+    cosine: float = 1.0
+    normalised_l2: float = 0.0
+    info_nce: float = 0.1
+    distillation: float = 0.0
+    temperature: float = 0.1
+
+
+@dataclass
+class Training:
+    """What both trainings share.
+
+    Attributes:
+        dataset: folder of Parquet files (`{train,validation,test}-*.parquet` and a README.md), or
+            the name of such a data set on the Hub.
+        output: folder for checkpoints, TensorBoard and `final/`.
+        cache: folder in which decoded speech and faces are kept between runs.
+        seed: of initialisation, order, augmentation and noise.
+        steps: optimiser steps in all.
+        batch_size: pairs a process and forward pass.
+        gradient_accumulation: forward passes a step.
+        learning_rate: the highest.
+        warmup_steps: in which the learning rate rises from 0.
+        decay_share: last share of the steps, in which the learning rate falls to 0 as a cosine.
+        weight_decay: AdamW's, on matrices only.
+        max_grad_norm: to which gradients are clipped.
+        mixed_precision: "no" or "bf16".
+        log_every: steps between lines in TensorBoard.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        keep_checkpoints: how many of the latest stay.
+        save_dtype: of the weights in `final/`, "float16" or "float32".
+    """
+
+    dataset: str = "data/cast"
+    output: str = "runs/training"
+    cache: str = ".cache/training"
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 32
+    gradient_accumulation: int = 1
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    decay_share: float = 0.5
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    mixed_precision: str = "bf16"
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_every: int = 250
+    keep_checkpoints: int = 2
+    save_dtype: str = "float16"
+
+    def __post_init__(self):
+        if self.mixed_precision not in ("no", "bf16"):
+            raise ValueError(
+                f'mixed_precision must be "no" or "bf16", got {self.mixed_precision!r}'
+            )
+        if self.save_dtype not in ("float16", "float32"):
+            raise ValueError(f'save_dtype must be "float16" or "float32", got {self.save_dtype!r}')
+        for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass
+class VoiceEncoderTraining(Training):
+    """How a voice encoder is trained.
+
+    Attributes:
+        model: arguments of `Speech2FaceConfig`, `voice_encoder_config` among them; what follows
+            from the data set (teacher, mean) is filled in.
+        pretrained: a voice encoder on the Hub or in a folder to start from; None starts from scratch.
+        filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
+            of band-pass filters, and whether it then learns.
+        crop_seconds: length of the training clips, seconds.
+        voice_teacher: "ge2e", or None.
+        losses: their weights.
+        augmentation: of the speech; None trains on it as it is.
+        validation_pairs: how many pairs a validation listens to at most.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    pretrained: str | None = None
+    filter_bank: str = "none"
+    crop_seconds: float = 4.0
+    voice_teacher: str | None = None
+    losses: VoiceEncoderLosses = field(default_factory=VoiceEncoderLosses)
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+    validation_pairs: int = 600
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.filter_bank not in ("none", "frozen", "trained"):
+            raise ValueError(
+                f'filter_bank must be "none", "frozen" or "trained", got {self.filter_bank!r}'
+            )
+        if self.voice_teacher not in (None, "ge2e"):
+            raise ValueError(f'voice_teacher must be "ge2e" or null, got {self.voice_teacher!r}')
+        if self.losses.distillation and self.voice_teacher is None:
+            raise ValueError("losses.distillation needs a voice_teacher: set it to ge2e")
+
+
+@dataclass
+class FaceDecoderTraining(Training):
+    """How the diffusion decoder is trained.
+
+    Attributes:
+        unet: arguments of `UNet2DConditionModel`; `in_channels` 12 and `sample_size` 32 stand for
+            64x64 pixels seen as 2x2 patches.
+        projection: arguments of `FaceEmbeddingProjection`; teacher and scale are filled in.
+        scheduler: arguments of `DDPMScheduler`, whose noise is learnt.
+        sampler: name of the diffusers scheduler that is saved for the pipeline.
+        sampler_config: its arguments, beside what the noise schedule gives.
+        pixels: height and width of the faces.
+        flip: share of the faces that are mirrored (their embedding stays; it is near, not equal).
+        condition_dropout: share of the faces learnt without their embedding, for guidance.
+        embedding_noise: largest standard deviation of the noise on the embedding, relative to the
+            embeddings' own: draws from a voice lie a little beside the faces' manifold.
+        snr_gamma: of min-SNR weighting (arXiv 2303.09556).
+        ema_decay: the highest decay of the averaged weights.
+        sample_every: steps between sample sheets.
+        sample_steps: of the sampler, in a sample sheet.
+        guidance_scale: in a sample sheet, and the pipeline's default.
+    """
+
+    unet: dict[str, Any] = field(default_factory=dict)
+    projection: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    sampler: str = "DPMSolverMultistepScheduler"
+    sampler_config: dict[str, Any] = field(default_factory=dict)
+    pixels: int = 64
+    flip: float = 0.0
+    condition_dropout: float = 0.1
+    embedding_noise: float = 0.2
+    snr_gamma: float = 5.0
+    ema_decay: float = 0.999
+    sample_every: int = 500
+    sample_steps: int = 10
+    guidance_scale: float = 1.5
+
+
+def load_configuration(path: str | Path, kind: type) -> Any:
+    """Reads a YAML file into a dataclass.
+
+    Args:
+        path: the YAML file.
+        kind: the dataclass, `VoiceEncoderTraining` or `FaceDecoderTraining`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a key that the dataclass does not have.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration {path}: give the path of a YAML file")
+    return _from_dict(kind, yaml.safe_load(path.read_text()) or {}, path.name)
+
+
+def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must hold keys and values, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(
+            f"unknown key {unknown[0]!r} in {where}: choose among {', '.join(sorted(fields))}"
+        )
+    nested = {"losses": VoiceEncoderLosses, "augmentation": Augmentation}
+    arguments = {}
+    for name, value in values.items():
+        if name in nested and isinstance(value, dict):
+            value = _from_dict(nested[name], value, f"{where}: {name}")
+        elif isinstance(value, str) and fields[name].type in (float, int):
+            raise ValueError(f"{name} in {where} must be a number, got {value!r}")
+        arguments[name] = tuple(value) if name in ("reverberation_s", "snr_db") else value
+    return kind(**arguments)

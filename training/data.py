@@ -1,0 +1,224 @@
+"""Speech-face pairs from Parquet, decoded once, so that a training step never waits for a decoder.
+
+A data set is read by its columns (pair_id, audio, face, face_embedding, speaker_id, ...). Speech goes
+to a memory-mapped int16 file, faces to a memory-mapped uint8 file; the order of batches is a pure
+function of (seed, step), so that a resumed run continues exactly.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SPLITS = ("train", "validation", "test")
+SAMPLING_RATE = 16000  # Hz
+
+
+@dataclass
+class Pairs:
+    """The pairs of one split, in memory or memory-mapped.
+
+    Attributes:
+        folder: where the decoded files lie.
+        teacher: name of the recogniser whose embeddings these are.
+        speakers: (N,) index of each pair's speaker, 0 to number of speakers - 1.
+        speaker_names: their ids.
+        embeddings: (N, D) float32, as the teacher gives them.
+        genders: (N,) "female", "male" or "".
+        voice_sources: (N,) what comes before "/" in voice_id ("librispeech", "kokoro"), or "".
+        traits: one dict a pair, empty where the data set states none.
+        faces: (N, 3, pixels, pixels) uint8.
+        samples: (all samples,) int16, one recording after the other.
+        ends: (N + 1,) where each recording starts, and where the last ends.
+    """
+
+    folder: Path
+    teacher: str
+    speakers: np.ndarray
+    speaker_names: list[str]
+    embeddings: np.ndarray
+    genders: np.ndarray
+    voice_sources: np.ndarray
+    traits: list[dict]
+    faces: np.ndarray
+    samples: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.speakers)
+
+    def speech(self, index: int) -> np.ndarray:
+        """The recording of a pair, (samples,) int16 at 16 kHz."""
+        return self.samples[self.ends[index] : self.ends[index + 1]]
+
+    def pairs_of_speakers(self) -> list[np.ndarray]:
+        """For each speaker, the indices of their pairs."""
+        order = np.argsort(self.speakers, kind="stable")
+        starts = np.searchsorted(self.speakers[order], np.arange(1, len(self.speaker_names)))
+        return np.split(order, starts)
+
+    def speaker_embeddings(self) -> np.ndarray:
+        """(speakers, D): mean of each speaker's face embeddings, as the teacher gives them."""
+        return np.stack([self.embeddings[rows].mean(0) for rows in self.pairs_of_speakers()])
+
+
+def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
+    """Reads one split of a data set; the first time, decodes its speech and faces.
+
+    Args:
+        dataset: folder with `{split}-*.parquet` and a README.md, or a name on the Hub.
+        split: "train", "validation" or "test".
+        cache: folder for what is decoded.
+        pixels: height and width of the faces.
+
+    Raises:
+        FileNotFoundError: if the folder has no such split.
+        ValueError: if the data set names no teacher.
+    """
+    teacher = teacher_of(dataset)
+    table = _open(dataset, split, cache)
+    folder = Path(cache) / f"{_fingerprint(table, pixels)}-{split}-{pixels}"
+    if not (folder / "complete").exists():
+        _decode(table, folder, pixels)
+    names, speakers = np.unique(np.asarray(table["speaker_id"]), return_inverse=True)
+    count, columns = len(table), table.column_names
+
+    def column(name: str, otherwise: Any) -> list:
+        values = table[name] if name in columns else [None] * count
+        return [otherwise if value is None else value for value in values]
+
+    return Pairs(
+        folder=folder,
+        teacher=teacher,
+        speakers=speakers,
+        speaker_names=names.tolist(),
+        embeddings=np.asarray(table["face_embedding"], np.float32),
+        genders=np.asarray(column("gender", "")),
+        voice_sources=np.asarray([v.split("/")[0] for v in column("voice_id", "")]),
+        traits=column("traits", {}),
+        faces=np.load(folder / "faces.npy", mmap_mode="r"),
+        samples=np.load(folder / "samples.npy", mmap_mode="r"),
+        ends=np.load(folder / "ends.npy"),
+    )
+
+
+def teacher_of(dataset: str) -> str:
+    """The teacher's name, from the metadata of the data set's card.
+
+    Raises:
+        ValueError: if there is no card, or it names no teacher.
+    """
+    from huggingface_hub import DatasetCard
+
+    path = Path(dataset)
+    if path.is_dir() and not (path / "README.md").is_file():
+        raise ValueError(f"{dataset} has no README.md that names its teacher: build it again")
+    card = DatasetCard.load(path / "README.md" if path.is_dir() else dataset)
+    name = (card.data.to_dict().get("speech2face") or {}).get("face_recogniser")
+    if not name:
+        raise ValueError(
+            f"the card of {dataset} names no teacher (speech2face: face_recogniser): build it again"
+        )
+    return name
+
+
+def check_same_teacher(**teachers: str) -> None:
+    """Refuses parts that were made for different teachers.
+
+    Args:
+        teachers: what the part is called, and the teacher that it names.
+
+    Raises:
+        ValueError: if they name more than one.
+    """
+    if len(set(teachers.values())) > 1:
+        named = ", ".join(f"{part.replace('_', ' ')}: {name}" for part, name in teachers.items())
+        raise ValueError(f"these parts have different face recognisers and cannot meet ({named})")
+
+
+def speakers_of_batch(seed: int, batch: int, batch_size: int, num_speakers: int) -> np.ndarray:
+    """Which speakers a batch holds: every speaker once an epoch, in an order of that epoch.
+
+    Args:
+        seed: of the run.
+        batch: number of the batch, from 0.
+        batch_size: pairs a batch.
+        num_speakers: in the split.
+
+    Returns:
+        (batch_size,) indices of speakers; a pure function of the arguments.
+    """
+    positions = np.arange(batch * batch_size, (batch + 1) * batch_size)
+    epochs = positions // num_speakers
+    orders = {
+        epoch: np.random.default_rng([seed, 1, epoch]).permutation(num_speakers)
+        for epoch in np.unique(epochs).tolist()
+    }
+    return np.asarray([orders[e][p % num_speakers] for e, p in zip(epochs.tolist(), positions)])
+
+
+def rows_of_batch(seed: int, batch: int, batch_size: int, num_rows: int) -> np.ndarray:
+    """Which pairs a batch holds where speakers do not matter; as `speakers_of_batch`."""
+    return speakers_of_batch(seed, batch, batch_size, num_rows)
+
+
+def _open(dataset: str, split: str, cache: str) -> Any:
+    from datasets import Audio, Features, Image, load_dataset
+
+    if Path(dataset).is_dir():
+        files = sorted(str(path) for path in Path(dataset).glob(f"{split}-*.parquet"))
+        if not files:
+            raise FileNotFoundError(f"no {split}-*.parquet in {dataset}: build the data set first")
+        table = load_dataset(
+            "parquet", data_files={split: files}, split=split, cache_dir=f"{cache}/parquet"
+        )
+    else:
+        table = load_dataset(dataset, split=split)
+    stored = {
+        "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False),
+        "face": Image(decode=False),
+    }
+    present = {name: kind for name, kind in stored.items() if name in table.column_names}
+    return table.cast(Features({**table.features, **present}))
+
+
+def _fingerprint(table: Any, pixels: int) -> str:
+    key = json.dumps([table["pair_id"][:], pixels, table.info.dataset_size, 2])
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _decode(table: Any, folder: Path, pixels: int) -> None:
+    """Writes faces.npy, samples.npy and ends.npy; the folder is there only when it is whole."""
+    import soundfile
+    from PIL import Image
+    from tqdm import tqdm
+
+    work = folder.with_name(folder.name + ".part")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    faces = np.lib.format.open_memmap(
+        work / "faces.npy", "w+", np.uint8, (len(table), 3, pixels, pixels)
+    )
+    recordings = []
+    for index, row in enumerate(tqdm(table, desc="decoding speech and faces", unit="pair")):
+        speech, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
+        if rate != SAMPLING_RATE or speech.ndim != 1:
+            raise ValueError(
+                f"expected mono speech at 16000 Hz in pair {row['pair_id']}, got {rate}"
+            )
+        recordings.append(speech)
+        face = Image.open(io.BytesIO(row["face"]["bytes"])).convert("RGB")
+        # BOX averages areas: no ringing, and each pixel of the source counts once.
+        small = face.resize((pixels, pixels), Image.Resampling.BOX)
+        faces[index] = np.asarray(small).transpose(2, 0, 1)
+    faces.flush()
+    np.save(work / "samples.npy", np.concatenate(recordings))
+    np.save(work / "ends.npy", np.cumsum([0, *map(len, recordings)]))
+    (work / "complete").touch()
+    shutil.rmtree(folder, ignore_errors=True)
+    work.rename(folder)

@@ -1,0 +1,94 @@
+"""The losses of the voice encoder, each with its formula and source.
+
+Letters: B batch, D size of the embedding. `predicted` and `target` are (B, D) centred embeddings:
+the teacher's mean over the training faces is already subtracted (DESIGN: a constant would otherwise
+look like a good answer).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cosine_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """One minus the cosine: mean over the batch of 1 - <p, t> / (|p| |t|), between 0 and 2.
+
+    Args:
+        predicted: (B, D).
+        target: (B, D).
+
+    Returns:
+        Scalar. Source: the feature similarity of Oh et al., CVPR 2019, section 4.2, as a loss.
+    """
+    return (1 - F.cosine_similarity(predicted, target, dim=-1)).mean()
+
+
+def normalised_l2_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of unit vectors: mean over the batch of | p/|p| - t/|t| |^2, from 0 to 4.
+
+    Args:
+        predicted: (B, D).
+        target: (B, D).
+
+    Returns:
+        Scalar. Source: Oh et al., CVPR 2019, equation 1, second term.
+    """
+    difference = F.normalize(predicted, dim=-1) - F.normalize(target, dim=-1)  # (B, D)
+    return difference.square().sum(-1).mean()
+
+
+def mse_loss(predicted: Tensor, target: Tensor, population_variance: float) -> Tensor:
+    """Squared error relative to the faces' spread: mean over the batch of |p - t|^2 / variance.
+
+    The mean (a zero vector) scores 1, and the conditional mean is the only optimum, so that a
+    residual can be drawn around it.
+
+    Args:
+        predicted: (B, D).
+        target: (B, D).
+        population_variance: mean squared norm of the training faces' centred embeddings.
+
+    Returns:
+        Scalar, at least 0.
+    """
+    return (predicted - target).square().sum(-1).mean() / population_variance
+
+
+def info_nce_loss(
+    predicted: Tensor, target: Tensor, speakers: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Symmetric InfoNCE: each voice finds its face in the batch, each face its voice.
+
+    With s_ij = cos(p_i, t_j) / temperature: the mean over i of -log softmax_j(s_ij) at j = i, and
+    the same over columns, averaged. Another pair of the same speaker is no negative: it is left out.
+
+    Args:
+        predicted: (B, D).
+        target: (B, D).
+        speakers: (B,) integers, equal for pairs of one speaker.
+        temperature: above 0; small ones look at the hardest negatives.
+
+    Returns:
+        Scalar. Source: van den Oord et al., arXiv 1807.03748, equation 4; symmetric as in Radford
+        et al., arXiv 2103.00020, figure 3.
+    """
+    scores = F.normalize(predicted, dim=-1) @ F.normalize(target, dim=-1).T / temperature  # (B, B)
+    others = ~torch.eye(len(speakers), dtype=torch.bool, device=speakers.device)
+    same_speaker = (speakers[:, None] == speakers[None, :]) & others
+    scores = scores.masked_fill(same_speaker, float("-inf"))
+    own = torch.arange(len(speakers), device=speakers.device)
+    return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+
+
+def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
+    """One minus the cosine between a voice embedding and the voice teacher's, mean over the batch.
+
+    Args:
+        predicted_voice: (B, V), from an auxiliary head that is not shipped.
+        teacher_voice: (B, V), of the clean recording.
+
+    Returns:
+        Scalar, between 0 and 2. Source: Reimers and Gurevych, arXiv 2004.09813, the student copies
+        the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., arXiv 1710.10467).
+    """
+    return cosine_loss(predicted_voice, teacher_voice)
