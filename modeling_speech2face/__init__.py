@@ -12,10 +12,22 @@ _HOMES = {
     "Speech2FaceOutput": "modeling_speech2face",
     "NoSpeechError": "voice_activity",
     "speech_probabilities": "voice_activity",
+    "AudioError": "audio",
+    "load_audio": "audio",
+    "resample": "audio",
     "FaceEmbeddingProjection": "modeling_face_decoder",
     "faces_to_latents": "modeling_face_decoder",
     "latents_to_faces": "modeling_face_decoder",
     "patch_size_of": "modeling_face_decoder",
+    "Speech2FacePipeline": "pipeline_speech2face",
+    "Speech2FacePipelineOutput": "pipeline_speech2face",
+    "contact_sheet": "pipeline_speech2face",
+    "enlarge": "pipeline_speech2face",
+    "GeneratedImage": "provenance",
+    "describe": "provenance",
+    "read_provenance": "provenance",
+    "save_image": "provenance",
+    "with_provenance": "provenance",
 }
 __all__ = list(_HOMES)
 

@@ -1,10 +1,10 @@
 """From waveforms to the input of the voice encoder."""
 
 import numpy as np
-from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers import BatchFeature, FeatureExtractionMixin
 
 
-class Speech2FaceFeatureExtractor(SequenceFeatureExtractor):
+class Speech2FaceFeatureExtractor(FeatureExtractionMixin):
     """Loops short speech to the length of a clip, normalises it, and pads a batch with a mask.
 
     Args:
@@ -21,16 +21,10 @@ class Speech2FaceFeatureExtractor(SequenceFeatureExtractor):
         sampling_rate: int = 16000,
         clip_seconds: float = 6.0,
         do_normalize: bool = True,
-        feature_size: int = 1,
-        padding_value: float = 0.0,
         **kwargs,
     ):
-        super().__init__(
-            feature_size=feature_size,
-            sampling_rate=sampling_rate,
-            padding_value=padding_value,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
+        self.sampling_rate = sampling_rate
         self.clip_seconds = clip_seconds
         self.do_normalize = do_normalize
 
@@ -61,12 +55,15 @@ class Speech2FaceFeatureExtractor(SequenceFeatureExtractor):
                 "the waveform first, for example with modeling_speech2face.resample."
             )
         waveforms = [self._prepare(waveform) for waveform in _as_batch(raw_speech)]
-        batch = self.pad(
-            BatchFeature({"input_values": waveforms}), padding=True, return_attention_mask=True
+        lengths = np.array([waveform.size for waveform in waveforms])
+        input_values = np.zeros((len(waveforms), lengths.max()), dtype=np.float32)
+        for row, waveform in zip(input_values, waveforms, strict=True):
+            row[: waveform.size] = waveform
+        attention_mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+        return BatchFeature(
+            {"input_values": input_values, "attention_mask": attention_mask},
+            tensor_type=return_tensors,
         )
-        batch["input_values"] = np.stack(batch["input_values"])  # (batch, samples)
-        batch["attention_mask"] = np.stack(batch["attention_mask"]).astype(np.int64)
-        return batch.convert_to_tensors(return_tensors)
 
     def _prepare(self, waveform) -> np.ndarray:
         waveform = np.asarray(waveform, dtype=np.float32)

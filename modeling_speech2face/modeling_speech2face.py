@@ -4,6 +4,7 @@ Letters: B rows of a batch, T frames, H hidden size of the backbone, D size of t
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -134,6 +135,8 @@ class Speech2FaceModel(PreTrainedModel):
             `Speech2FaceModel` with the backbone's weights, in evaluation mode.
         """
         voice_encoder = AutoModel.from_pretrained(pretrained_model_name_or_path)
+        if Path(pretrained_model_name_or_path).is_dir():
+            voice_encoder.config.name_or_path = ""  # a path of this machine is nobody's business
         config = Speech2FaceConfig(voice_encoder_config=voice_encoder.config, **config_kwargs)
         model = cls(config)
         model.voice_encoder.load_state_dict(voice_encoder.state_dict())

@@ -45,3 +45,57 @@ def tiny_model(seed: int = 0, **kwargs) -> Speech2FaceModel:
     model = Speech2FaceModel(tiny_config(**kwargs)).eval()
     model.set_residual_covariance(0.1 * torch.randn(40, FACE_EMBEDDING_SIZE))
     return model
+
+
+def tiny_pipeline(seed: int = 0, patch: int = 2, with_vae: bool = False, **kwargs):
+    """A pipeline with random weights that makes 16x16 faces in two steps.
+
+    Args:
+        seed: of the weights.
+        patch: side of the pixel patches that the UNet sees.
+        with_vae: whether the UNet works on the latents of a tiny AutoencoderKL instead.
+        kwargs: further arguments of `Speech2FacePipeline`.
+    """
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    from modeling_speech2face import FaceEmbeddingProjection, Speech2FacePipeline
+
+    voice_encoder = tiny_model(seed)
+    channels = 4 if with_vae else 3 * patch**2
+    unet = UNet2DConditionModel(
+        sample_size=8 if with_vae else 16 // patch,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=8,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+    projection = FaceEmbeddingProjection(
+        face_embedding_size=FACE_EMBEDDING_SIZE,
+        num_tokens=2,
+        cross_attention_dim=8,
+        hidden_size=16,
+        embedding_scale=3.0,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    pipeline = Speech2FacePipeline(
+        voice_encoder=voice_encoder,
+        feature_extractor=voice_encoder.feature_extractor,
+        embedding_projection=projection.eval(),
+        unet=unet.eval(),
+        scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
+        vae=vae.eval() if with_vae else None,
+        **{"num_inference_steps": 2, "guidance_scale": 2.0, **kwargs},
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

@@ -1,0 +1,154 @@
+"""The `speech2face` command: recordings in, pictures of imagined faces out."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv (`list[str]`, *optional*): its arguments; those of the process if None.
+
+    Returns:
+        `int`: 0 if there are pictures for every voice, 1 if one or more voices failed.
+    """
+    arguments = _parse(argv)
+    try:
+        _refuse_equal_stems(arguments.voices)
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        pipeline = _load_pipeline(arguments)
+    except (OSError, ValueError, RuntimeError) as error:
+        return _fail(str(error))
+
+    from tqdm import tqdm
+
+    voices = tqdm(arguments.voices, unit="voice", disable=len(arguments.voices) == 1)
+    failures = 0
+    for voice in voices:
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                _imagine(pipeline, voice, arguments)
+            for warning in caught:
+                if str(voice) in str(warning.message):  # ours; the libraries' are not for the user
+                    tqdm.write(str(warning.message), file=sys.stderr)
+        except (OSError, ValueError) as error:
+            failures += 1
+            message = str(error)
+            message = message if message.startswith(str(voice)) else f"{voice}: {message}"
+            tqdm.write(f"speech2face: {message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="speech2face",
+        description="Imagines faces that a listener could expect behind a voice. They are the "
+        "faces of nobody, and nothing to identify or to judge anyone by.",
+    )
+    parser.add_argument(
+        "voices", nargs="+", type=Path, metavar="VOICE", help="audio or video file with speech"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go"
+    )
+    parser.add_argument(
+        "--num-images", type=_at_least(1), default=4, metavar="N", help="faces a voice (default: 4)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed gives the same faces (default: 0)"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH_OR_REPO",
+        help="folder or Hub repository (default: the demo checkpoint that comes with the package)",
+    )
+    parser.add_argument(
+        "--steps", type=_at_least(1), help="denoising steps (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--guidance-scale",
+        type=float,
+        help="at least 1; more follows the voice more closely (default: the checkpoint's)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    arguments = parser.parse_args(argv)
+    if arguments.guidance_scale is not None and not arguments.guidance_scale >= 1:
+        parser.error("argument --guidance-scale: must be at least 1")
+    return arguments
+
+
+def _at_least(least: int):
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}")
+        return int(text)
+
+    return number
+
+
+def _refuse_equal_stems(voices: list[Path]) -> None:
+    """Two voices whose pictures would have the same names."""
+    seen = {}
+    for voice in voices:
+        if voice.stem in seen:
+            raise ValueError(
+                f"{seen[voice.stem]} and {voice} would write pictures of the same names: "
+                "rename one, or run the command once for each with another --output."
+            )
+        seen[voice.stem] = voice
+
+
+def _load_pipeline(arguments: argparse.Namespace):
+    """The pipeline, on its device, without progress bars of its own."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from .pipeline_speech2face import Speech2FacePipeline
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    if arguments.checkpoint is None:
+        pipeline = Speech2FacePipeline.from_demo()
+    else:
+        import torch
+
+        dtype = torch.float32 if arguments.device == "cpu" else None  # half is slow on a CPU
+        pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(arguments.device)
+
+
+def _imagine(pipeline, voice: Path, arguments: argparse.Namespace) -> None:
+    """Writes the pictures of one voice."""
+    import torch
+
+    from .pipeline_speech2face import contact_sheet, enlarge
+
+    output = pipeline(
+        voice,
+        num_images_per_prompt=arguments.num_images,
+        num_inference_steps=arguments.steps,
+        guidance_scale=arguments.guidance_scale,
+        generator=torch.Generator().manual_seed(arguments.seed),
+    )
+    pictures = {f"_{index}": enlarge(image) for index, image in enumerate(output.images)}
+    pictures["_average"] = enlarge(output.average_face)
+    if output.certainty is not None:
+        pictures["_certainty"] = enlarge(output.certainty)
+    pictures[""] = contact_sheet(output)
+    for suffix, picture in pictures.items():
+        picture.save(arguments.output / f"{voice.stem}{suffix}.png")
+
+
+def _fail(message: str) -> int:
+    print(f"speech2face: {message.splitlines()[0]}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
