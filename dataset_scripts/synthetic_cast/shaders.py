@@ -1,0 +1,241 @@
+"""The GLSL programs of the renderer: skin, eyes and cloth; strands; shadows; backgrounds."""
+
+# Turning the head bends the neck: what lies below stays, what lies above turns about the pivot.
+POSE = """
+uniform mat3 turn;
+uniform mat4 camera;
+uniform mat4 sun;
+const vec3 PIVOT = vec3(0.0, 0.80, 0.035);
+float head_weight(float y) { return smoothstep(0.70, 0.80, y); }
+vec3 posed(vec3 p) { return mix(p, PIVOT + turn * (p - PIVOT), head_weight(p.y)); }
+vec3 turned(vec3 n, float y) { return normalize(mix(n, turn * n, head_weight(y))); }
+"""
+
+LIGHT = """
+uniform vec3 key_direction, key_colour, fill_direction, fill_colour, sky, ground, eye;
+uniform sampler2DShadow shadow_map;
+float lit(vec3 at, float bias) {
+    vec4 s = sun * vec4(at, 1.0);
+    vec3 q = s.xyz / s.w * 0.5 + 0.5;
+    float total = 0.0;
+    for (int i = -1; i <= 1; i++)
+        for (int j = -1; j <= 1; j++)
+            total += texture(shadow_map, vec3(q.xy + vec2(i, j) * 0.0035, q.z - bias));
+    return total / 9.0;
+}
+vec3 to_linear(vec3 c) { return pow(c, vec3(2.2)); }
+vec3 to_display(vec3 c) {
+    c = mix(c, 1.0 - exp(-c), smoothstep(0.5, 1.2, c));
+    return pow(clamp(c, 0.0, 1.0), vec3(1.0 / 2.2));
+}
+"""
+
+SURFACE_VERTEX = (
+    "#version 330\n"
+    + POSE
+    + """
+in vec3 position, normal, canonical;
+in vec2 cylinder, layout_uv;
+in float inner, occlusion, part, lash, scalp;
+out vec3 at, facing, average;
+out vec2 skin_uv, mask_uv;
+out float mouth, open_sky, kind, tip, haired;
+void main() {
+    at = posed(position);
+    facing = turned(normal, position.y);
+    average = canonical; skin_uv = cylinder; mask_uv = layout_uv;
+    mouth = inner; open_sky = occlusion; kind = part; tip = lash; haired = scalp;
+    gl_Position = camera * vec4(at, 1.0);
+}
+"""
+)
+
+SURFACE_FRAGMENT = (
+    "#version 330\n"
+    + POSE
+    + LIGHT
+    + """
+in vec3 at, facing, average;
+in vec2 skin_uv, mask_uv;
+in float mouth, open_sky, kind, tip, haired;
+uniform sampler2D skin, lips;
+uniform vec3 lip_colour, iris_colour, scalp_colour, cloth_colour, eye_left, eye_right, lash_colour;
+uniform vec4 neckline;   // depth at the front, at the back, V shape, collar width (metres)
+uniform float lip_gloss, oil, lash_strength, pupil;
+out vec4 colour;
+
+float hash(vec2 p) { return fract(sin(dot(p, vec2(127.1, 311.7))) * 43758.5453); }
+float noise(vec2 p) {
+    vec2 i = floor(p), f = fract(p); f = f * f * (3.0 - 2.0 * f);
+    return mix(mix(hash(i), hash(i + vec2(1, 0)), f.x),
+               mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);
+}
+vec3 bumped(vec3 n, float height, float strength) {
+    vec3 dx = dFdx(at), dy = dFdy(at);
+    vec3 r1 = cross(dy, n), r2 = cross(n, dx);
+    float det = dot(dx, r1);
+    vec3 gradient = sign(det) * (dFdx(height) * r1 + dFdy(height) * r2);
+    return normalize(abs(det) * n - strength * gradient);
+}
+vec3 shade(vec3 albedo, vec3 n, vec3 wrap, float gloss, float power, float shadow, float ao) {
+    vec3 view = normalize(eye - at);
+    float k = dot(n, key_direction), f = dot(n, fill_direction);
+    vec3 key = clamp((k + wrap) / (1.0 + wrap), 0.0, 1.0) * mix(vec3(0.12, 0.05, 0.03) * wrap.r * 2.0, vec3(1.0), shadow);
+    vec3 fill = clamp((f + wrap) / (1.0 + wrap), 0.0, 1.0) * mix(0.4, 1.0, ao);
+    vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.y) * mix(ao, 1.0, 0.12);
+    vec3 light = albedo * (key * key_colour + fill * fill_colour + ambient);
+    float edge = 0.04 + 0.5 * pow(1.0 - max(dot(n, view), 0.0), 5.0);
+    float spec_key = pow(max(dot(n, normalize(view + key_direction)), 0.0), power) * shadow;
+    float spec_fill = pow(max(dot(n, normalize(view + fill_direction)), 0.0), power * 0.6);
+    float size = (power + 8.0) / 25.0;
+    light += gloss * edge * size * (spec_key * key_colour + 0.5 * spec_fill * fill_colour) * ao;
+    light += gloss * edge * 0.25 * sky * ao;
+    return light;
+}
+void main() {
+    vec3 n = normalize(facing);
+    if (!gl_FrontFacing) n = -n;
+    float shadow = lit(at + n * 0.002, 0.004);
+    if (kind > 2.5) {                                       // lashes
+        float strength = lash_strength * (1.0 - smoothstep(0.3, 1.0, tip));
+        if (kind > 3.5) strength *= 0.45;
+        colour = vec4(to_display(to_linear(lash_colour) * (sky + 0.4 * key_colour)), strength);
+        return;
+    }
+    if (kind > 1.5) {                                       // teeth
+        vec3 c = shade(vec3(0.62, 0.56, 0.47), n, vec3(0.3), 0.6, 40.0, shadow, 0.45);
+        colour = vec4(to_display(c), 1.0);
+        return;
+    }
+    if (kind > 0.5) {                                       // eyeballs
+        vec3 centre = average.x > 0.0 ? eye_left : eye_right;
+        vec3 d = normalize(average - centre);
+        float angle = acos(clamp(d.z, -1.0, 1.0));
+        float around = atan(d.y, d.x);
+        vec3 white = vec3(0.66, 0.60, 0.57) - vec3(0.05, 0.12, 0.12) * smoothstep(0.5, 1.0, angle);
+        float streak = noise(vec2(around * 14.0, angle * 9.0)) * 0.5 + 0.5 * noise(vec2(around * 30.0, 3.0));
+        vec3 iris = to_linear(iris_colour) * (0.65 + 0.9 * streak * smoothstep(0.42, 0.15, angle));
+        iris *= 1.0 - 0.75 * smoothstep(0.33, 0.43, angle);
+        iris *= 1.0 + 0.5 * smoothstep(0.1, -0.4, d.y);
+        iris = mix(vec3(0.006), iris, smoothstep(pupil - 0.02, pupil + 0.03, angle));
+        vec3 albedo = mix(iris, white, smoothstep(0.395, 0.44, angle));
+        float lid = smoothstep(0.42, -0.12, d.y);           // the upper lid's shade
+        vec3 c = shade(albedo, n, vec3(0.25), 0.0, 30.0, mix(0.6, 1.0, shadow), 0.35 + 0.65 * lid);
+        vec3 view = normalize(eye - at);
+        float glint = pow(max(dot(n, normalize(view + key_direction * 0.9 + vec3(0, 0.15, 0))), 0.0), 350.0);
+        glint += 0.35 * pow(max(dot(n, normalize(view + fill_direction)), 0.0), 250.0);
+        c += glint * 2.2 * (key_colour + 0.2) * smoothstep(0.62, 0.5, angle);
+        colour = vec4(to_display(c), 1.0);
+        return;
+    }
+    float around = atan(average.x, average.z - 0.03);
+    float front = 0.5 + 0.5 * cos(around);
+    float edge_y = mix(neckline.y, neckline.x + neckline.z * min(abs(average.x) * 1.6, 0.10), front);
+    edge_y = mix(edge_y, 0.80, 0.0);
+    float cloth = 1.0 - smoothstep(edge_y - 0.0015, edge_y + 0.0015, average.y);
+    if (cloth > 0.5) {
+        float hem = smoothstep(neckline.w, neckline.w - 0.003, edge_y - average.y);
+        float weave = noise(average.xy * 900.0) * 0.10 + noise(average.xy * vec2(60.0, 25.0)) * 0.22;
+        vec3 albedo = to_linear(cloth_colour) * (0.86 + weave) * mix(1.0, 0.80, hem);
+        n = bumped(n, noise(average.xy * vec2(40.0, 18.0)), 0.006);
+        vec3 c = shade(albedo, n, vec3(0.15), 0.15, 8.0, shadow, mix(open_sky, 1.0, 0.3));
+        colour = vec4(to_display(c), 1.0);
+        return;
+    }
+    vec4 texel = texture(skin, skin_uv);
+    vec3 albedo = to_linear(texel.rgb);
+    float mask = smoothstep(0.25, 0.75, texture(lips, mask_uv).r) * (1.0 - mouth);
+    n = bumped(n, texel.a, 0.0035 * (1.0 - mask));
+    float lines = noise(vec2(average.x * 900.0, average.y * 120.0));
+    albedo = mix(albedo, to_linear(lip_colour) * (0.86 + 0.22 * lines), mask);
+    float cap = clamp(haired, 0.0, 1.0);
+    cap *= 0.85 + 0.3 * noise(average.xz * 1400.0);
+    albedo = mix(albedo, to_linear(scalp_colour), clamp(cap, 0.0, 1.0));
+    albedo = mix(albedo, vec3(0.05, 0.012, 0.010), smoothstep(0.15, 0.6, mouth));
+    float ao = open_sky * open_sky;
+    float gloss = mix(oil, lip_gloss, mask) * (1.0 - cap);
+    float power = mix(16.0, 34.0, mask);
+    // Light bleeds red through thin skin, less through dark skin.
+    float light_skin = clamp(albedo.r * 1.6, 0.1, 1.0);
+    vec3 wrap = vec3(0.42, 0.18, 0.12) * light_skin + 0.06;
+    vec3 c = shade(albedo, n, wrap, gloss, power, shadow, mix(ao, ao * 0.35, smoothstep(0.15, 0.6, mouth)));
+    colour = vec4(to_display(c), 1.0);
+}
+"""
+)
+
+STRAND_VERTEX = (
+    "#version 330\n"
+    + POSE
+    + """
+uniform vec3 eye;
+uniform float thicken;
+in vec3 position, tangent, tint;
+in vec2 ribbon;   // side (-1 or 1) times half the width, and how deep in the hair (0 to 1)
+out vec3 at, along, root_colour;
+out float depth, across;
+void main() {
+    vec3 p = posed(position);
+    along = turned(tangent, position.y);
+    vec3 sideways = normalize(cross(along, eye - p));
+    at = p + sideways * ribbon.x * thicken;
+    across = sign(ribbon.x);
+    root_colour = tint; depth = ribbon.y;
+    gl_Position = camera * vec4(at, 1.0);
+}
+"""
+)
+
+STRAND_FRAGMENT = (
+    "#version 330\n"
+    + POSE
+    + LIGHT
+    + """
+in vec3 at, along, root_colour;
+in float depth, across;
+out vec4 colour;
+float sine(vec3 t, vec3 d) { float c = dot(t, d); return sqrt(max(1.0 - c * c, 0.0)); }
+void main() {
+    vec3 t = normalize(along), view = normalize(eye - at);
+    vec3 albedo = to_linear(root_colour);
+    float shadow = lit(at + key_direction * 0.006, 0.006);
+    vec3 outward = normalize(at - vec3(0.0, 0.90, 0.04));
+    float around = clamp(0.5 + 0.7 * dot(outward, key_direction), 0.0, 1.0);
+    float fill_around = clamp(0.5 + 0.7 * dot(outward, fill_direction), 0.0, 1.0);
+    vec3 half_way = normalize(view + key_direction);
+    float first = pow(sine(t, half_way), 60.0), second = pow(sine(t, normalize(half_way + 0.12 * t)), 14.0);
+    vec3 light = albedo * (sine(t, key_direction) * around * mix(0.15, 1.0, shadow) * key_colour
+        + sine(t, fill_direction) * fill_around * fill_colour
+        + mix(ground, sky, 0.5 + 0.5 * outward.y));
+    light += shadow * around * key_colour * (0.045 * first + albedo * 0.55 * second);
+    light *= mix(0.38, 1.0, depth) * (1.0 - 0.15 * across * across);
+    colour = vec4(to_display(light), 1.0);
+}
+"""
+)
+
+SHADOW_VERTEX = (
+    "#version 330\n"
+    + POSE
+    + """
+in vec3 position;
+void main() { gl_Position = sun * vec4(posed(position), 1.0); }
+"""
+)
+
+SHADOW_FRAGMENT = "#version 330\nvoid main() {}\n"
+
+BACKDROP_VERTEX = """#version 330
+out vec2 place;
+void main() {
+    place = vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2.0;
+    gl_Position = vec4(place * 2.0 - 1.0, 0.0, 1.0);
+}
+"""
+
+BACKDROP_FRAGMENT = """#version 330
+in vec2 place;
+uniform sampler2D backdrop;
+out vec4 colour;
+void main() { colour = vec4(texture(backdrop, place).rgb, 1.0); }
+"""
