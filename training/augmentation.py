@@ -1,7 +1,7 @@
 """Clean speech, made to sound as a phone might have recorded it somewhere.
 
-Everything that is linear (room, noise, microphone, line) happens to the whole batch in the frequency
-domain, in one forward and one backward transform: a step of training must not wait for it.
+Everything that is linear (room, noise, microphone, line) happens to the whole batch in the
+frequency domain, in one forward and one backward transform: a step must not wait for it.
 Letters: B batch, T samples, N samples with room for the reverberation's tail, K = N // 2 + 1.
 """
 

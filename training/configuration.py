@@ -124,7 +124,7 @@ class VoiceEncoderTraining(Training):
     Attributes:
         model: arguments of `Speech2FaceConfig`, `voice_encoder_config` among them; what follows
             from the data set (teacher, mean) is filled in.
-        pretrained: a voice encoder on the Hub or in a folder to start from; None starts from scratch.
+        pretrained: a voice encoder on the Hub or in a folder to start from, or None.
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.

@@ -1,8 +1,8 @@
 """Speech-face pairs from Parquet, decoded once, so that a training step never waits for a decoder.
 
-A data set is read by its columns (pair_id, audio, face, face_embedding, speaker_id, ...). Speech goes
-to a memory-mapped int16 file, faces to a memory-mapped uint8 file; the order of batches is a pure
-function of (seed, step), so that a resumed run continues exactly.
+A data set is read by its columns (pair_id, audio, face, face_embedding, speaker_id, ...). Speech
+goes to a memory-mapped int16 file, faces to a memory-mapped uint8 file; the order of batches is a
+pure function of (seed, step), so that a resumed run continues exactly.
 """
 
 import hashlib
@@ -159,7 +159,9 @@ def speakers_of_batch(seed: int, batch: int, batch_size: int, num_speakers: int)
         epoch: np.random.default_rng([seed, 1, epoch]).permutation(num_speakers)
         for epoch in np.unique(epochs).tolist()
     }
-    return np.asarray([orders[e][p % num_speakers] for e, p in zip(epochs.tolist(), positions)])
+    return np.asarray(
+        [orders[e][p % num_speakers] for e, p in zip(epochs.tolist(), positions, strict=True)]
+    )
 
 
 def rows_of_batch(seed: int, batch: int, batch_size: int, num_rows: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def info_nce_loss(
     """Symmetric InfoNCE: each voice finds its face in the batch, each face its voice.
 
     With s_ij = cos(p_i, t_j) / temperature: the mean over i of -log softmax_j(s_ij) at j = i, and
-    the same over columns, averaged. Another pair of the same speaker is no negative: it is left out.
+    the same over columns, averaged. Another pair of the same speaker is no negative: it stays out.
 
     Args:
         predicted: (B, D).
@@ -81,14 +81,14 @@ def info_nce_loss(
 
 
 def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
-    """One minus the cosine between a voice embedding and the voice teacher's, mean over the batch.
+    """One minus the cosine between voice embedding and voice teacher's, mean over the batch.
 
     Args:
-        predicted_voice: (B, V), from an auxiliary head that is not shipped.
+        predicted_voice: (B, V), from an auxiliary head that does not ship.
         teacher_voice: (B, V), of the clean recording.
 
     Returns:
         Scalar, between 0 and 2. Source: Reimers and Gurevych, arXiv 2004.09813, the student copies
-        the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., arXiv 1710.10467).
+        the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., 1710.10467).
     """
     return cosine_loss(predicted_voice, teacher_voice)

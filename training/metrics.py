@@ -74,7 +74,7 @@ def verification_auc(
 
 
 def centroid_direction(embeddings: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Direction (D,) from the negatives' mean face to the positives', a nearest-centroid read-out."""
+    """Direction (D,) from the negatives' mean face to the positives': nearest centroid."""
     return embeddings[positive].mean(0) - embeddings[~positive].mean(0)
 
 

@@ -365,8 +365,8 @@ def finish(
     """Calibrates, estimates what a voice leaves open, and writes the model to `folder`.
 
     The prediction's length is brought to a t with the least squared error on validation speakers,
-    t = <p, y> / <p, p>; the residual covariance is estimated around it. Prediction and draw together
-    then have the faces' own spread, which is reported.
+    t = <p, y> / <p, p>; the residual covariance is estimated around it. Prediction and draw
+    together then have the faces' own spread, which is reported.
     """
     model = student.model.float()
     mean = pairs.embeddings.mean(0)

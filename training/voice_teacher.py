@@ -8,6 +8,7 @@ import numpy as np
 from training.data import Pairs
 
 TARGET_DBFS = -30.0  # the level on which GE2E was trained
+WINDOWS_PER_SECOND = 0.7  # of 1.6 s each: they cover the recording, and hardly overlap
 
 
 def voice_embeddings(pairs: Pairs, teacher: str = "ge2e") -> np.ndarray:
@@ -35,14 +36,14 @@ def _embed_all(pairs: Pairs) -> np.ndarray:
     from tqdm import tqdm
 
     network = VoiceEncoder("cpu", verbose=False)
-    done: dict[bytes, np.ndarray] = {}  # one recording may belong to several pairs
+    heard: dict[bytes, np.ndarray] = {}  # one recording may belong to several pairs
     embeddings = []
-    for index in tqdm(range(len(pairs)), desc="listening with the voice teacher", unit="pair"):
+    for index in tqdm(range(len(pairs)), desc="asking the voice teacher", unit="pair"):
         speech = pairs.speech(index)
         key = speech.tobytes()
-        if key not in done:
-            wave = speech.astype(np.float32) / 32768
-            wave = normalize_volume(wave + 1e-6, TARGET_DBFS, increase_only=True)
-            done[key] = network.embed_utterance(wave)
-        embeddings.append(done[key])
+        if key not in heard:
+            wave = speech.astype(np.float32) / 32768 + 1e-6  # silence has no level to normalise
+            wave = normalize_volume(wave, TARGET_DBFS, increase_only=True)
+            heard[key] = network.embed_utterance(wave, rate=WINDOWS_PER_SECOND)
+        embeddings.append(heard[key])
     return np.asarray(embeddings, np.float32)
