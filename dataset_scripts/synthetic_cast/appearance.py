@@ -78,6 +78,8 @@ class SkinPainter:
         self.x, self.y, self.z = _canonical_map(topology)
         self.side = np.abs(self.x)
         self._noise = _noise_bank()
+        angle = np.abs(np.linspace(-1, 1, WIDTH))[None]
+        self._fade = np.clip((self.y - 0.735) / 0.03, 0, 1) * np.clip((1 - angle) / 0.08, 0, 1)
 
     def paint(self, traits: Traits) -> np.ndarray:
         """Return the texture (HEIGHT, WIDTH, 4) uint8: sRGB, and the relief in the last channel."""
@@ -91,7 +93,7 @@ class SkinPainter:
         colour[:] = skin
         # 1. Tone: blotches, redness of cheeks, nose and ears, darker round the eyes.
         blotch = self._shifted(0, rng)
-        colour *= 1 + (0.035 + 0.02 * male) * blotch[..., None]
+        colour *= 1 + (0.022 + 0.012 * male) * blotch[..., None]
         red = np.array([0.03, -0.075, -0.06]) * rng.uniform(0.4, 1.5)
         flush = _blob(side, y, 0.045, 0.862, 0.022, 0.018) + 0.8 * _blob(
             side, y, 0.0, 0.866, 0.016, 0.014
@@ -104,14 +106,14 @@ class SkinPainter:
             [0.8, 1.1, 0.9]
         )
         # 2. Freckles of light skin, spots of old skin, fine noise.
-        freckles = np.clip(self._shifted(1, rng) - 1.2, 0, 1) * (rng.random() < 0.25)
+        freckles = np.clip(self._shifted(1, rng) - 1.2, 0, 1) * (rng.random() < 0.2)
         freckles = freckles * (melanin < 0.35) * _blob(side, y, 0.03, 0.87, 0.05, 0.03)
         spots = np.clip(self._shifted(1, rng) - 1.9 + 0.4 * old, 0, 1) * old
-        colour *= 1 - (0.35 * freckles + 0.3 * spots)[..., None] * np.array([0.6, 1, 1.2])
-        colour *= 1 + (0.015 + 0.015 * male + 0.01 * old) * self._shifted(2, rng)[..., None]
+        colour *= 1 - (0.25 * freckles + 0.13 * spots)[..., None] * np.array([0.6, 1, 1.2])
+        colour *= 1 + (0.008 + 0.008 * male + 0.006 * old) * self._shifted(2, rng)[..., None]
         # 3. Beard: the shadow even of a shaven man, then the kinds of beard.
         shadow = self.beard_cover(traits) * self._beard_shadow(traits, rng)
-        shadow = shadow * (1 + 0.18 * self._shifted(2, rng))
+        shadow = shadow * (1 + 0.12 * self._shifted(2, rng))
         root = greyed(hair_colour(traits), traits.hair_grey)
         tint = 0.55 * root + 0.45 * skin * np.array([0.50, 0.56, 0.62])
         colour += np.clip(shadow, 0, 1)[..., None] * (tint - colour)
@@ -120,6 +122,9 @@ class SkinPainter:
         # 5. The brows.
         self._brows(colour, traits, rng)
         relief = self._relief(traits, old, rng)
+        # The cylinder ends below the jaw and behind the ears: nothing to stretch there.
+        colour = skin + self._fade[..., None] * (colour - skin)
+        relief = 0.5 + self._fade * (relief - 0.5)
         rgb = np.clip(colour, 0, 1)
         return (np.concatenate([rgb, relief[..., None]], -1) * 255 + 0.5).astype(np.uint8)
 
@@ -178,7 +183,7 @@ class SkinPainter:
             relief -= (
                 old * 0.8 * _line(marionette, 0.0014) * _blob(side, y, 0.03, 0.815, 0.02, 0.011)
             )
-        coarse = 0.05 + 0.10 * traits.masculinity + 0.12 * old
+        coarse = 0.03 + 0.06 * traits.masculinity + 0.08 * old
         relief += coarse * self._shifted(2, rng) * 0.5 + 0.05 * old * self._shifted(0, rng)
         return np.clip(0.5 + 0.35 * relief, 0, 1)
 
@@ -210,7 +215,7 @@ def beard_region(kind: str, side: np.ndarray, y: np.ndarray, z: np.ndarray) -> n
 def _brow_strokes(traits: Traits, rng: np.random.Generator) -> np.ndarray:
     """Return the brows' cover (HEIGHT, WIDTH) in 0 to 1, drawn hair by hair."""
     male, thick = traits.masculinity, traits.brow_thickness
-    low = 0.9255 - 0.0035 * male + rng.normal(0, 0.0008)
+    low = 0.9250 - 0.0045 * male + rng.normal(0, 0.0008)
     arch = 0.0055 * (1 - male) + 0.0022 + rng.normal(0, 0.0008)
     inner, outer = 0.0125 - 0.0025 * male, 0.0535 + 0.002 * male
     half = 0.0014 + 0.0016 * thick + 0.0016 * male  # metres, half the height at the inner end

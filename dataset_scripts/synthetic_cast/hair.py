@@ -48,14 +48,15 @@ class Cut:
 
 CUTS = {
     "shaved": Cut(0.0015, 0.0012, 0, 0.0012, 1.0, 0.0, 0.001),
-    "buzz": Cut(0.006, 0.004, 5200, 0.0012, 0.9, 0.1, 0.002),
-    "short": Cut(0.042, 0.016, 4600, 0.0016, 0.55, 0.12, 0.008),
-    "side_parted": Cut(0.085, 0.022, 4600, 0.0017, 0.40, 0.15, 0.009),
-    "curly": Cut(0.075, 0.045, 3600, 0.0022, 0.8, 0.05, 0.020),
-    "bob": Cut(0.21, 0.15, 4200, 0.0022, 0.30, 0.75, 0.010),
-    "long": Cut(0.40, 0.34, 4200, 0.0024, 0.25, 0.85, 0.009),
-    "tied_back": Cut(0.15, 0.12, 4200, 0.0020, 0.10, 0.0, 0.003),
+    "buzz": Cut(0.006, 0.004, 4500, 0.0014, 0.9, 0.1, 0.002),
+    "short": Cut(0.042, 0.016, 3800, 0.0019, 0.50, 0.12, 0.008),
+    "side_parted": Cut(0.090, 0.022, 3800, 0.0021, 0.25, 0.25, 0.010),
+    "curly": Cut(0.065, 0.040, 3200, 0.0025, 0.8, 0.05, 0.018),
+    "bob": Cut(0.20, 0.13, 3600, 0.0026, 0.15, 1.0, 0.012),
+    "long": Cut(0.38, 0.34, 3800, 0.0028, 0.15, 1.0, 0.010),
+    "tied_back": Cut(0.16, 0.13, 3600, 0.0024, 0.05, 0.0, 0.004),
 }
+COMB_REACH = 0.055  # metres over which a strand keeps its combed direction before it falls
 
 
 class HairGrower:
@@ -106,7 +107,7 @@ class HairGrower:
         grows = rng.random(len(root)) < beard_region(traits.beard, side, y, z)
         number = {"moustache": 350, "goatee": 700, "full": 1700}[traits.beard]
         root, normal, anchor = (a[grows][:number] for a in (root, normal, anchor))
-        length = {"moustache": 0.009, "goatee": 0.012, "full": 0.012}[traits.beard]
+        length = {"moustache": 0.005, "goatee": 0.006, "full": 0.007}[traits.beard]
         length = length * rng.uniform(0.6, 1.3) * rng.uniform(0.6, 1.2, len(root))
         direction = normal * 0.5 + DOWN * 0.9 + rng.normal(0, 0.22, root.shape)
         outward = np.sign(root[:, :1]) * np.array([0.35, 0, 0]) * (root[:, 1:2] > 0.83)
@@ -181,6 +182,7 @@ class _Style:
         self.part_x = float(rng.choice((-1, 1)) * rng.uniform(0.018, 0.04))
         if self.kind in ("bob", "long"):
             self.part_x = float(rng.normal(0, 0.018))
+        self.knot = np.array([0.0, rng.uniform(0.90, 0.98), -0.075], np.float32)
         self.fringe = self.kind in ("bob", "long") and rng.random() < 0.3
         self.wave = float(rng.uniform(0, 1)) if self.kind != "curly" else 1.0
         self.scale = float(rng.uniform(0.75, 1.25))
@@ -212,8 +214,7 @@ class _Style:
                 straight = np.stack([zero + 0.3 * self.swept, zero - 0.3, zero + 1.0], 1)
                 direction = np.where(front[:, None], straight, direction)
         elif self.kind == "tied_back":
-            knot = np.array([0.0, 0.945, -0.075], np.float32)
-            direction = _unit(knot - at)
+            direction = _unit(self.knot - at)
         elif self.kind == "short":
             direction = np.stack([zero + 0.5 * self.swept, zero - 0.15, zero + self.forward], 1)
         else:
@@ -234,21 +235,28 @@ class _Style:
         layer = rng.random(number).astype(np.float32) ** 0.7
         gap = cut.volume * self.scale * (0.25 + 0.75 * layer)
         top = np.clip((at[:, 1] - 0.90) / 0.08, 0.25, 1)
-        step = (length / (POINTS - 1))[:, None]
+        # Short steps near the root, where a strand bends, longer ones where it hangs.
+        share = np.diff(np.linspace(0, 1, POINTS) ** 1.5)
+        side = np.where(np.abs(at[:, 0]) < 0.004, 1, np.sign(at[:, 0] - self.part_x * (at[:, 2] > 0)))
         points = np.empty((number, POINTS, 3), np.float32)
         points[:, 0] = p = root - 0.001 * normal
         phase = rng.uniform(0, 2 * np.pi, number).astype(np.float32)
+        travelled = np.zeros((number, 1), np.float32)
         for k in range(1, POINTS):
             t = k / (POINTS - 1)
-            pull = cut.gravity * min(1.0, 2.0 * t) * DOWN
-            direction = _unit(
-                direction + 0.55 * (comb * (1 - 0.6 * t) + pull) + 0.12 * messy * noise
-            )
+            combed = np.exp(-travelled / COMB_REACH)
+            pull = cut.gravity * (1 - 0.7 * combed) * DOWN
+            bend = comb * combed + pull + 0.12 * messy * noise
+            inertia = 0.35 if cut.gravity > 0.9 else 0.9
+            direction = _unit(inertia * direction + 0.7 * bend)
             if self.kind == "tied_back":
-                direction = _unit(np.array([0.0, 0.945, -0.085], np.float32) - p)
+                direction = _unit(self.knot - p)
+            step = (length * share[k - 1])[:, None]
+            travelled = travelled + step
             p = p + step * direction
-            ramp = min(1.0, 3.0 * t)
-            moved = grower.push_out(p, radius, gap * ramp * top)
+            if cut.gravity > 0.9 and not self.fringe:
+                p = _beside_the_face(p, side, radius_of_face=0.062)
+            moved = grower.push_out(p, radius, gap * min(1.0, 3.0 * t) * top)
             direction = _unit(0.6 * direction + 0.4 * _unit(moved - points[:, k - 1]))
             p = moved
             points[:, k] = p
@@ -271,6 +279,17 @@ class _Style:
             np.cos(swing)[..., None] * across[:, None] + np.sin(swing)[..., None] * other[:, None]
         )
         return points + (radius * np.minimum(1, 2.5 * t))[..., None] * bend
+
+
+def _beside_the_face(points: np.ndarray, side: np.ndarray, radius_of_face: float) -> np.ndarray:
+    """Move points in front of the face to its side, as hair that is worn open lies."""
+    x, y, z = points[:, 0], points[:, 1], points[:, 2]
+    width = radius_of_face * np.clip((0.985 - y) / 0.06, 0, 1)
+    width = width * np.clip((y - 0.74) / 0.04, 0.75, 1)
+    before = (z > 0.05) & (y < 0.985) & (np.abs(x) < width)
+    out = points.copy()
+    out[:, 0] = np.where(before, side * width, x)
+    return out
 
 
 def scalp_cover(at: np.ndarray, traits: Traits) -> np.ndarray:
@@ -297,9 +316,9 @@ def _finish(points, anchor, traits: Traits, width: float, rng) -> Strands:
     """Give strands their widths and colours: grey ones, darker roots, lighter tips."""
     number = len(points)
     base = hair_colour(traits)
-    share = rng.random(number) < traits.hair_grey
-    colour = np.where(share[:, None], greyed(base, 0.9), base)
-    colour = colour * rng.uniform(0.72, 1.3, (number, 1))
+    share = np.clip(traits.hair_grey * rng.uniform(0.6, 1.4, number), 0, 0.95)
+    colour = np.stack([base * (1 - s) + greyed(base, 1) * s for s in share])
+    colour = colour * rng.uniform(0.78, 1.25, (number, 1))
     t = np.linspace(0, 1, POINTS)
     root_to_tip = (0.72 + 0.4 * t)[None, :, None]
     colours = np.clip(colour[:, None] * root_to_tip, 0, 1).astype(np.float32)

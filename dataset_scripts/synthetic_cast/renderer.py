@@ -312,7 +312,7 @@ def paint_background(background: Background) -> np.ndarray:
         x, y = rng.uniform(0, small, 2)
         size = rng.uniform(2, 9, 2)
         weight = np.exp(-(((xx - x) / size[0]) ** 4) - ((yy - y) / size[1]) ** 4)[..., None]
-        colour = np.clip(picture.mean((0, 1)) + rng.normal(0, 0.22, 3), 0, 1)
+        colour = np.clip(picture.mean((0, 1)) + rng.normal(0, 0.14) + rng.normal(0, 0.07, 3), 0, 1)
         picture += 0.7 * weight * (colour - picture)
     return (np.clip(picture[::-1], 0, 1) * 255).astype(np.uint8)
 

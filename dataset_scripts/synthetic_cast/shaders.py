@@ -18,10 +18,11 @@ float lit(vec3 at, float bias) {
     vec4 s = sun * vec4(at, 1.0);
     vec3 q = s.xyz / s.w * 0.5 + 0.5;
     float total = 0.0;
-    for (int i = -1; i <= 1; i++)
-        for (int j = -1; j <= 1; j++)
-            total += texture(shadow_map, vec3(q.xy + vec2(i, j) * 0.0035, q.z - bias));
-    return total / 9.0;
+    for (int i = 0; i < 4; i++) {
+        vec2 d = vec2(i & 1, i >> 1) - 0.5;
+        total += textureLod(shadow_map, vec3(q.xy + d * 0.007, q.z - bias), 0.0);
+    }
+    return total / 4.0;
 }
 vec3 to_linear(vec3 c) { return pow(c, vec3(2.2)); }
 vec3 to_display(vec3 c) {
@@ -167,20 +168,38 @@ void main() {
 STRAND_VERTEX = (
     "#version 330\n"
     + POSE
+    + LIGHT
     + """
-uniform vec3 eye;
 uniform float thicken;
 in vec3 position, tangent, tint;
 in vec2 ribbon;   // side (-1 or 1) times half the width, and how deep in the hair (0 to 1)
-out vec3 at, along, root_colour;
-out float depth, across;
+out vec3 shine;
+out float across;
+float sine(vec3 t, vec3 d) { float c = dot(t, d); return sqrt(max(1.0 - c * c, 0.0)); }
+// Kajiya and Kay's fibre (1989), lit a vertex at a time: strands are thin and many.
+vec3 fibre(vec3 at, vec3 t) {
+    vec3 view = normalize(eye - at), albedo = to_linear(tint);
+    vec4 s = sun * vec4(at + key_direction * 0.006, 1.0);
+    float shadow = textureLod(shadow_map, vec3(s.xy, s.z - 0.012) * 0.5 + 0.5, 0.0);
+    vec3 outward = normalize(at - vec3(0.0, 0.90, 0.04));
+    float around = clamp(0.5 + 0.7 * dot(outward, key_direction), 0.0, 1.0);
+    float fill_around = clamp(0.5 + 0.7 * dot(outward, fill_direction), 0.0, 1.0);
+    vec3 half_way = normalize(view + key_direction);
+    float first = pow(sine(t, half_way), 60.0);
+    float second = pow(sine(t, normalize(half_way + 0.12 * t)), 14.0);
+    vec3 light = albedo * (sine(t, key_direction) * around * mix(0.2, 1.0, shadow) * key_colour
+        + sine(t, fill_direction) * fill_around * fill_colour
+        + mix(ground, sky, 0.5 + 0.5 * outward.y));
+    light += shadow * around * key_colour * (0.035 * first + albedo * 0.5 * second);
+    return light * mix(0.38, 1.0, ribbon.y);
+}
 void main() {
     vec3 p = posed(position);
-    along = turned(tangent, position.y);
+    vec3 along = turned(tangent, position.y);
     vec3 sideways = normalize(cross(along, eye - p));
-    at = p + sideways * ribbon.x * thicken;
+    vec3 at = p + sideways * ribbon.x * thicken;
     across = sign(ribbon.x);
-    root_colour = tint; depth = ribbon.y;
+    shine = fibre(p, along);
     gl_Position = camera * vec4(at, 1.0);
 }
 """
@@ -191,26 +210,10 @@ STRAND_FRAGMENT = (
     + POSE
     + LIGHT
     + """
-in vec3 at, along, root_colour;
-in float depth, across;
+in vec3 shine;
+in float across;
 out vec4 colour;
-float sine(vec3 t, vec3 d) { float c = dot(t, d); return sqrt(max(1.0 - c * c, 0.0)); }
-void main() {
-    vec3 t = normalize(along), view = normalize(eye - at);
-    vec3 albedo = to_linear(root_colour);
-    float shadow = lit(at + key_direction * 0.006, 0.006);
-    vec3 outward = normalize(at - vec3(0.0, 0.90, 0.04));
-    float around = clamp(0.5 + 0.7 * dot(outward, key_direction), 0.0, 1.0);
-    float fill_around = clamp(0.5 + 0.7 * dot(outward, fill_direction), 0.0, 1.0);
-    vec3 half_way = normalize(view + key_direction);
-    float first = pow(sine(t, half_way), 60.0), second = pow(sine(t, normalize(half_way + 0.12 * t)), 14.0);
-    vec3 light = albedo * (sine(t, key_direction) * around * mix(0.15, 1.0, shadow) * key_colour
-        + sine(t, fill_direction) * fill_around * fill_colour
-        + mix(ground, sky, 0.5 + 0.5 * outward.y));
-    light += shadow * around * key_colour * (0.045 * first + albedo * 0.55 * second);
-    light *= mix(0.38, 1.0, depth) * (1.0 - 0.15 * across * across);
-    colour = vec4(to_display(light), 1.0);
-}
+void main() { colour = vec4(to_display(shine * (1.05 - 0.25 * across * across)), 1.0); }
 """
 )
 
