@@ -61,7 +61,7 @@ def augment(
 
     spectrum = torch.fft.rfft(speech, size)  # (B, K)
     heard = spectrum * _rooms(batch, tail, size, config, generator, sampling_rate)
-    heard = heard + _noise(spectrum, heard, frequency, config, generator)
+    heard = heard + _noise(spectrum, heard, samples / size, frequency, config, generator)
     heard = heard * _line(batch, frequency, config, generator, sampling_rate)
     result = torch.fft.irfft(heard, size)[:, :samples]
 
@@ -97,21 +97,25 @@ def _rooms(batch, tail, size, config, generator, sampling_rate) -> Tensor:
     return torch.fft.rfft(echo, size)
 
 
-def _noise(spectrum, heard, frequency, config, generator) -> Tensor:
+def _noise(spectrum, heard, kept, frequency, config, generator) -> Tensor:
     """Spectra (B, K) of noise at the chosen level: coloured hiss, or the batch's other speakers."""
     batch = len(spectrum)
     slope = _uniform((batch, 1), 0, 2, generator)  # 0 white, 1 pink, 2 brown
     colour = frequency.clamp_min(20.0) ** (-slope / 2)  # (B, K)
     phase = torch.rand(spectrum.shape, generator=generator) * (2 * math.pi)
-    hiss = torch.polar(colour, phase)
+    noise = _of_unit_power(torch.polar(colour, phase)) / math.sqrt(kept)  # it fills the tail too
     if batch > 1:
         shifts = torch.randint(1, batch, (3,), generator=generator).tolist()
-        babble = sum(spectrum.roll(shift, 0) for shift in shifts)
-        hiss = torch.where(_chosen(batch, config.babble, generator), babble, hiss)
+        babble = _of_unit_power(sum(spectrum.roll(shift, 0) for shift in shifts))
+        noise = torch.where(_chosen(batch, config.babble, generator), babble, noise)
     snr_db = _uniform((batch, 1), *config.snr_db, generator)
-    level = heard.abs().square().mean(-1, keepdim=True).sqrt() * 10 ** (-snr_db / 20)
-    present = hiss.abs().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-9)
-    return hiss * (level / present * _chosen(batch, config.noise, generator))
+    speech_level = heard.abs().square().mean(-1, keepdim=True).sqrt()
+    level = speech_level * 10 ** (-snr_db / 20)
+    return noise * (level * _chosen(batch, config.noise, generator))
+
+
+def _of_unit_power(spectrum: Tensor) -> Tensor:
+    return spectrum / spectrum.abs().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-9)
 
 
 def _line(batch, frequency, config, generator, sampling_rate) -> Tensor:

@@ -1,0 +1,128 @@
+"""Puts a trained voice encoder and a trained face decoder into one pipeline folder.
+
+`python -m training.assemble_checkpoint VOICE_ENCODER FACE_DECODER OUTPUT`
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+MEGABYTE = 2**20
+MOST_IN_ALL = 24 * MEGABYTE  # what may come with the package
+MOST_IN_A_FILE = 15 * MEGABYTE
+
+
+def assemble(
+    voice_encoder: str | Path,
+    face_decoder: str | Path,
+    output: str | Path,
+    num_inference_steps: int = 12,
+    guidance_scale: float = 1.5,
+) -> Path:
+    """Writes a folder that `Speech2FacePipeline.from_pretrained` loads, in half precision.
+
+    Args:
+        voice_encoder: `final/` of `training.train_voice_encoder`.
+        face_decoder: `final/` of `training.train_face_decoder`.
+        output: the new folder; a README.md in it stays.
+        num_inference_steps: the pipeline's default.
+        guidance_scale: the pipeline's default.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: if a part is missing.
+        ValueError: if the parts have different teachers, or the folder would be too large.
+    """
+    import diffusers
+    import torch
+
+    from modeling_speech2face import (
+        FaceEmbeddingProjection,
+        Speech2FaceFeatureExtractor,
+        Speech2FaceModel,
+        Speech2FacePipeline,
+    )
+    from training.data import check_same_teacher
+
+    voice_encoder, decoder, output = Path(voice_encoder), Path(face_decoder), Path(output)
+    for part in (voice_encoder / "config.json", decoder / "unet" / "config.json"):
+        if not part.is_file():
+            raise FileNotFoundError(f"no {part}: train it first, or export a checkpoint of it")
+    model = Speech2FaceModel.from_pretrained(voice_encoder, dtype=torch.float16)
+    projection = FaceEmbeddingProjection.from_pretrained(
+        decoder / "embedding_projection", torch_dtype=torch.float16
+    )
+    check_same_teacher(
+        voice_encoder=model.config.face_recogniser, face_decoder=projection.config.face_recogniser
+    )
+    scheduler_config = diffusers.SchedulerMixin.load_config(decoder / "scheduler")
+    scheduler_class = getattr(diffusers, scheduler_config["_class_name"])
+    pipeline = Speech2FacePipeline(
+        voice_encoder=model,
+        feature_extractor=Speech2FaceFeatureExtractor.from_pretrained(voice_encoder),
+        embedding_projection=projection,
+        unet=diffusers.UNet2DConditionModel.from_pretrained(
+            decoder / "unet", torch_dtype=torch.float16
+        ),
+        scheduler=scheduler_class.from_pretrained(decoder / "scheduler"),
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+    )
+    work = output.with_name(output.name + ".part")
+    shutil.rmtree(work, ignore_errors=True)
+    pipeline.save_pretrained(work)
+    try:
+        check_size(work)
+    except ValueError:
+        shutil.rmtree(work)
+        raise
+    if (output / "README.md").is_file():
+        shutil.copy(output / "README.md", work)
+    shutil.rmtree(output, ignore_errors=True)
+    work.rename(output)
+    return output
+
+
+def check_size(folder: Path) -> int:
+    """Refuses a checkpoint that is too large to come with the package; returns its bytes."""
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    largest = max(sizes, key=sizes.get)
+    if sizes[largest] > MOST_IN_A_FILE:
+        raise ValueError(
+            f"{largest.relative_to(folder)} has {sizes[largest] / MEGABYTE:.1f} MB, more than "
+            f"{MOST_IN_A_FILE // MEGABYTE}: train a smaller model"
+        )
+    if sum(sizes.values()) > MOST_IN_ALL:
+        raise ValueError(
+            f"the checkpoint has {sum(sizes.values()) / MEGABYTE:.1f} MB, more than "
+            f"{MOST_IN_ALL // MEGABYTE}: train smaller models"
+        )
+    return sum(sizes.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Join voice encoder and face decoder.")
+    parser.add_argument("voice_encoder", help="final/ of the voice encoder")
+    parser.add_argument("face_decoder", help="final/ of the face decoder")
+    parser.add_argument("output", help="folder of the pipeline")
+    parser.add_argument("--steps", type=int, default=12, help="default denoising steps")
+    parser.add_argument("--guidance-scale", type=float, default=1.5, help="default guidance")
+    options = parser.parse_args(arguments)
+    try:
+        folder = assemble(
+            options.voice_encoder,
+            options.face_decoder,
+            options.output,
+            options.steps,
+            options.guidance_scale,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"{error}\n")
+    print(f"{folder}: {check_size(folder) / MEGABYTE:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
