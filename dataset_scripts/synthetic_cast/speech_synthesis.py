@@ -246,7 +246,7 @@ class KokoroSynthesiser:
 
 
 def _phonemise(text: str, accent: str) -> str:
-    """Writes English text in IPA as espeak-ng does, keeping the punctuation that gives it rhythm."""
+    """Writes English text in IPA as espeak-ng does, with the punctuation that gives it rhythm."""
     import espeakng_loader
     from phonemizer.backend import EspeakBackend
     from phonemizer.backend.espeak.wrapper import EspeakWrapper

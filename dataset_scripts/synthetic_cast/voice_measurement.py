@@ -71,7 +71,7 @@ def vocal_tract_length(formant_spacing: float) -> float:
 
 
 def _pitch_contour(waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pitch in Hz (0: unvoiced or too soft to trust) and the time in s of each frame."""
+    """The pitch in Hz (0: unvoiced, or too soft to trust) and the time in s of each frame."""
     import pyworld
     from scipy.signal import butter, sosfiltfilt
 

