@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from .auto import register_auto_classes
+
 __version__ = "0.1.0"
 
 # Where each public name lives; nothing is imported before it is used.
@@ -12,6 +14,7 @@ _HOMES = {
     "Speech2FaceOutput": "modeling_speech2face",
     "NoSpeechError": "voice_activity",
     "speech_probabilities": "voice_activity",
+    "save_with_code": "auto",
     "AudioError": "audio",
     "load_audio": "audio",
     "resample": "audio",
@@ -38,6 +41,9 @@ def __getattr__(name: str):
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+register_auto_classes()
 
 
 def __dir__() -> list[str]:
