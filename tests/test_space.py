@@ -1,6 +1,12 @@
 """The Space: its front matter and requirements, what the page does, and the page in a browser."""
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -138,3 +144,29 @@ def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
         app.close()
     local = (address, "data:", "blob:")
     assert requests and not [url for url in requests if not url.startswith(local)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["-m", "space.app"], ["space/app.py"]])
+def test_it_starts_by_itself_with_the_bundled_weights(arguments):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    server = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"},
+    )
+    try:
+        for _ in range(240):
+            assert server.poll() is None, "the server ended"
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as answer:
+                    assert b"Show faces" in answer.read()
+                return
+            except OSError:
+                time.sleep(0.5)
+        pytest.fail("no answer within two minutes")
+    finally:
+        server.terminate()
+        server.wait()
