@@ -28,7 +28,8 @@ class Speech2FaceConfig(PreTrainedConfig):
     Example:
         ```python
         >>> from modeling_speech2face import Speech2FaceConfig
-        >>> config = Speech2FaceConfig({"model_type": "wav2vec2", "num_hidden_layers": 2})
+        >>> backbone = {"model_type": "wav2vec2", "num_hidden_layers": 2}
+        >>> config = Speech2FaceConfig(voice_encoder_config=backbone)
         >>> config.face_embedding_size
         128
 

@@ -79,7 +79,8 @@ class Speech2FaceModel(PreTrainedModel):
         >>> from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
         >>> backbone = {"model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1,
         ...             "num_attention_heads": 2, "feat_extract_norm": "layer"}
-        >>> model = Speech2FaceModel(Speech2FaceConfig(backbone)).eval()
+        >>> config = Speech2FaceConfig(voice_encoder_config=backbone)
+        >>> model = Speech2FaceModel(config).eval()
         >>> model(torch.randn(2, 16000)).face_embeddings.shape
         torch.Size([2, 128])
 
