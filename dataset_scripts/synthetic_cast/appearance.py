@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from .geometry import BODY, HeadTopology
-from .traits import Traits
+from .traits import BEARDS, Traits
 
 WIDTH, HEIGHT = 640, 480
 MAX_ANGLE = np.radians(115)  # texture u = 0 and 1
@@ -78,6 +78,8 @@ class SkinPainter:
         self.x, self.y, self.z = _canonical_map(topology)
         self.side = np.abs(self.x)
         self._noise = _noise_bank()
+        self._blobs: dict[tuple, np.ndarray] = {}
+        self._beards = {k: beard_region(k, self.side, self.y, self.z) for k in BEARDS}
         angle = np.abs(np.linspace(-1, 1, WIDTH))[None]
         self._fade = np.clip((self.y - 0.735) / 0.03, 0, 1) * np.clip((1 - angle) / 0.08, 0, 1)
 
@@ -95,22 +97,25 @@ class SkinPainter:
         blotch = self._shifted(0, rng)
         colour *= 1 + (0.022 + 0.012 * male) * blotch[..., None]
         red = np.array([0.03, -0.075, -0.06]) * rng.uniform(0.4, 1.5)
-        flush = _blob(side, y, 0.045, 0.862, 0.022, 0.018) + 0.8 * _blob(
-            side, y, 0.0, 0.866, 0.016, 0.014
-        )
+        flush = self._blob(0.045, 0.862, 0.022, 0.018) + 0.8 * self._blob(0.0, 0.866, 0.016, 0.014)
         colour *= 1 + (flush * (1 - 0.6 * melanin))[..., None] * red
-        hollow = _blob(side, y, 0.030, 0.889, 0.017, 0.006) + 0.5 * _blob(
-            side, y, 0.018, 0.905, 0.008, 0.012
+        hollow = self._blob(0.030, 0.889, 0.017, 0.006) + 0.5 * self._blob(
+            0.018, 0.905, 0.008, 0.012
         )
         colour *= 1 - (hollow * rng.uniform(0.05, 0.13 + 0.08 * old))[..., None] * np.array(
             [0.8, 1.1, 0.9]
         )
         # 2. Freckles of light skin, spots of old skin, fine noise.
         freckles = np.clip(self._shifted(1, rng) - 1.2, 0, 1) * (rng.random() < 0.2)
-        freckles = freckles * (melanin < 0.35) * _blob(side, y, 0.03, 0.87, 0.05, 0.03)
+        freckles = freckles * (melanin < 0.35) * self._blob(0.03, 0.87, 0.05, 0.03)
         spots = np.clip(self._shifted(1, rng) - 1.9 + 0.4 * old, 0, 1) * old
         colour *= 1 - (0.25 * freckles + 0.13 * spots)[..., None] * np.array([0.6, 1, 1.2])
         colour *= 1 + (0.008 + 0.008 * male + 0.006 * old) * self._shifted(2, rng)[..., None]
+        if old > 0.05:
+            lines = np.clip(self._wrinkles(old, np.random.default_rng([traits.seed, 14])), 0, 1)
+            colour *= 1 - (0.30 * lines)[..., None] * np.array([0.75, 1.0, 1.05])
+            # Old skin is less even and less red.
+            colour *= 1 + 0.05 * old * blotch[..., None]
         # 3. Beard: the shadow even of a shaven man, then the kinds of beard.
         shadow = self.beard_cover(traits) * self._beard_shadow(traits, rng)
         shadow = shadow * (1 + 0.12 * self._shifted(2, rng))
@@ -130,7 +135,7 @@ class SkinPainter:
 
     def beard_cover(self, traits: Traits) -> np.ndarray:
         """Return where this kind of beard grows, (HEIGHT, WIDTH) in 0 to 1."""
-        return beard_region(traits.beard, self.side, self.y, self.z)
+        return self._beards[traits.beard]
 
     def _beard_shadow(self, traits: Traits, rng: np.random.Generator) -> float:
         if traits.beard != "none":
@@ -142,11 +147,11 @@ class SkinPainter:
 
     def _make_up(self, colour, traits: Traits, rng: np.random.Generator) -> None:
         female = 1 - traits.masculinity
-        lid = _blob(self.side, self.y, 0.032, 0.911, 0.017, 0.006)
+        lid = self._blob(0.032, 0.911, 0.017, 0.006)
         shade = np.array([0.45, 0.36, 0.38]) if rng.random() < 0.6 else np.array([0.5, 0.4, 0.3])
         strength = 0.5 * traits.make_up * lid
         colour += strength[..., None] * (colour * shade - colour)
-        blush = _blob(self.side, self.y, 0.055, 0.868, 0.018, 0.016)
+        blush = self._blob(0.055, 0.868, 0.018, 0.016)
         amount = 0.22 * traits.make_up + 0.08 * female
         colour *= 1 + (amount * blush)[..., None] * np.array([0.15, -0.35, -0.25])
 
@@ -160,32 +165,42 @@ class SkinPainter:
 
     def _relief(self, traits: Traits, old: float, rng: np.random.Generator) -> np.ndarray:
         """Return the height of wrinkles and coarse skin, 0.5 = flat."""
-        x, side, y = self.x, self.side, self.y
-        relief = np.zeros_like(x)
+        relief = np.zeros_like(self.x)
         if old > 0.05:
-            bend = 0.004 * np.sin(x * 70 + rng.uniform(0, 6))
-            for height in (0.946, 0.956, 0.966, 0.976):
-                reach = _blob(side, y, 0, height, rng.uniform(0.025, 0.045), 0.02)
-                line = y - height - bend * 0.5 + 2.0 * x**2
-                relief -= old**1.3 * rng.uniform(0.3, 1) * reach * _line(line, 0.0011)
-            fold = side - 0.0215 - 0.42 * (0.858 - y)
-            relief -= old * 1.1 * _line(fold, 0.0016) * _blob(side, y, 0.03, 0.842, 0.03, 0.016)
-            for k in range(3):
-                crow = (y - 0.903) - (k - 1) * (0.45 * (side - 0.048) + 0.001)
-                relief -= (
-                    old * 0.8 * _line(crow, 0.0009) * _blob(side, y, 0.060, 0.903, 0.008, 0.012)
-                )
-            bag = y - 0.8885 + 0.25 * (side - 0.03) ** 2 * 60
-            relief -= old * 0.9 * _line(bag, 0.0014) * _blob(side, y, 0.029, 0.889, 0.015, 0.006)
-            frown = side - 0.006
-            relief -= old * 0.7 * _line(frown, 0.0010) * _blob(side, y, 0.006, 0.928, 0.006, 0.010)
-            marionette = side - 0.029 - 0.15 * (0.826 - y)
-            relief -= (
-                old * 0.8 * _line(marionette, 0.0014) * _blob(side, y, 0.03, 0.815, 0.02, 0.011)
-            )
+            relief -= self._wrinkles(old, np.random.default_rng([traits.seed, 14]))
         coarse = 0.03 + 0.06 * traits.masculinity + 0.08 * old
         relief += coarse * self._shifted(2, rng) * 0.5 + 0.05 * old * self._shifted(0, rng)
         return np.clip(0.5 + 0.35 * relief, 0, 1)
+
+    def _wrinkles(self, old: float, rng: np.random.Generator) -> np.ndarray:
+        """Return the depth of the wrinkles of a face, by how old (0 to 1) it is."""
+        x, side, y = self.x, self.side, self.y
+        bend = 0.002 * np.sin(x * 70 + rng.uniform(0, 6))
+        depth = np.zeros_like(x)
+        for height in (0.944, 0.955, 0.966, 0.977):
+            line = y - height - bend + 2.0 * x**2
+            reach = self._blob(0, height, 0.038, 0.02)
+            depth += 0.8 * old * rng.uniform(0.3, 1) * reach * _line(line, 0.0013)
+        fold = side - 0.0215 - 0.42 * (0.858 - y)
+        depth += 1.1 * _line(fold, 0.0019) * self._blob(0.03, 0.842, 0.03, 0.016)
+        for k in range(3):
+            crow = (y - 0.903) - (k - 1) * (0.45 * (side - 0.048) + 0.001)
+            depth += 0.8 * _line(crow, 0.0010) * self._blob(0.060, 0.903, 0.008, 0.012)
+        bag = y - 0.8865 + 15 * (side - 0.03) ** 2
+        depth += 0.9 * _line(bag, 0.0017) * self._blob(0.029, 0.889, 0.015, 0.008)
+        frown = side - 0.006
+        depth += 0.7 * old * _line(frown, 0.0011) * self._blob(0.006, 0.928, 0.006, 0.010)
+        marionette = side - 0.029 - 0.15 * (0.826 - y)
+        depth += 0.8 * _line(marionette, 0.0017) * self._blob(0.03, 0.815, 0.02, 0.011)
+        return old * depth
+
+    def _blob(self, x: float, y: float, width: float, height: float) -> np.ndarray:
+        """Return a soft spot on both sides of the face; the same few are painted on everyone."""
+        key = (x, y, width, height)
+        if key not in self._blobs:
+            across = np.exp(-(((self.side - x) / width) ** 2))
+            self._blobs[key] = across * np.exp(-(((self.y - y) / height) ** 2))
+        return self._blobs[key]
 
     def _shifted(self, layer: int, rng: np.random.Generator) -> np.ndarray:
         noise = self._noise[layer]
@@ -202,7 +217,7 @@ def beard_region(kind: str, side: np.ndarray, y: np.ndarray, z: np.ndarray) -> n
     full = _step(border - y, 0.006) * _step(y - 0.768, 0.010)
     full = full * _step(z - 0.045, 0.008)
     chin = _step(0.024 - side, 0.006) * _step(0.826 - y, 0.004) * _step(y - 0.776, 0.006)
-    lip_gap = _blob(side, y, 0.0, 0.829, 0.026, 0.0115) > 0.5
+    lip_gap = np.exp(-((side / 0.026) ** 2) - ((y - 0.829) / 0.0115) ** 2) > 0.5
     moustache = _step(0.034 - side, 0.005) * _step(0.857 - y - 0.10 * side, 0.003)
     moustache = moustache * _step(y - 0.8385 + 0.30 * side, 0.004)
     corner = _step(0.0055 - np.abs(side - 0.033), 0.004) * _step(0.842 - y, 0.005)
@@ -282,10 +297,6 @@ def _noise_bank() -> tuple[np.ndarray, ...]:
         noise = gaussian_filter(rng.normal(size=(HEIGHT, WIDTH)), sigma, mode="wrap")
         bank.append((noise / noise.std()).astype(np.float32))
     return tuple(bank)
-
-
-def _blob(side, y, x0: float, y0: float, width: float, height: float) -> np.ndarray:
-    return np.exp(-(((side - x0) / width) ** 2) - ((y - y0) / height) ** 2)
 
 
 def _line(distance: np.ndarray, width: float) -> np.ndarray:

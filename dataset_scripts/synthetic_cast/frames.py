@@ -34,7 +34,7 @@ class Clothes:
     colour: tuple[float, float, float]
     front_y: float
     back_y: float
-    v_shape: float
+    half_width: float
     collar: float
 
 
@@ -164,13 +164,14 @@ def draw_clothes(rng: np.random.Generator) -> Clothes:
     value, dull = rng.uniform(0.06, 0.92), rng.uniform(0.0, 0.75) ** 1.5
     hue = rng.random(3)
     colour = np.clip(value * (1 - dull + dull * (hue / hue.max())), 0.02, 0.95)
-    front, v = {
-        "crew": (rng.uniform(0.685, 0.715), 0.25),
-        "high": (rng.uniform(0.72, 0.745), 0.0),
-        "v": (rng.uniform(0.60, 0.65), 1.0),
+    front, half_width = {
+        "crew": (rng.uniform(0.695, 0.715), 0.085),
+        "high": (rng.uniform(0.735, 0.75), 0.08),
+        "v": (rng.uniform(0.635, 0.675), 0.075),
     }[str(rng.choice(("crew", "high", "v"), p=(0.5, 0.25, 0.25)))]
-    back = max(front + 0.05, 0.735)
-    return Clothes(_triple(colour), float(front), float(back), v, float(rng.uniform(0.008, 0.02)))
+    back = float(rng.uniform(0.742, 0.752))
+    hem = float(rng.uniform(0.006, 0.018))
+    return Clothes(_triple(colour), float(front), back, half_width, hem)
 
 
 def _direction(azimuth: float, height: float) -> np.ndarray:

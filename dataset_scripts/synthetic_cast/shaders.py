@@ -51,7 +51,8 @@ void main() {
 """
 )
 
-SURFACE_FRAGMENT = (
+# One program a material: software OpenGL pays for both sides of every branch.
+_SURFACE_COMMON = (
     "#version 330\n"
     + POSE
     + LIGHT
@@ -59,18 +60,35 @@ SURFACE_FRAGMENT = (
 in vec3 at, facing, average;
 in vec2 skin_uv, mask_uv;
 in float mouth, open_sky, kind, tip, haired;
-uniform sampler2D skin, lips;
-uniform vec3 lip_colour, iris_colour, scalp_colour, cloth_colour, eye_left, eye_right, lash_colour;
-uniform vec4 neckline;   // depth at the front, at the back, V shape, collar width (metres)
-uniform float lip_gloss, oil, lash_strength, pupil;
+uniform sampler2D grain;
 out vec4 colour;
-
-float hash(vec2 p) { return fract(sin(dot(p, vec2(127.1, 311.7))) * 43758.5453); }
-float noise(vec2 p) {
-    vec2 i = floor(p), f = fract(p); f = f * f * (3.0 - 2.0 * f);
-    return mix(mix(hash(i), hash(i + vec2(1, 0)), f.x),
-               mix(hash(i + vec2(0, 1)), hash(i + vec2(1, 1)), f.x), f.y);
+float noise(vec2 p) { return textureLod(grain, p / 128.0, 0.0).r; }
+vec3 shade(vec3 albedo, vec3 n, vec3 wrap, float gloss, float power, float shadow, float ao) {
+    vec3 view = normalize(eye - at);
+    float k = dot(n, key_direction), f = dot(n, fill_direction);
+    vec3 dim = mix(vec3(0.24, 0.10, 0.06) * wrap.r, vec3(1.0), shadow);
+    vec3 key = clamp((k + wrap) / (1.0 + wrap), 0.0, 1.0) * dim;
+    vec3 fill = clamp((f + wrap) / (1.0 + wrap), 0.0, 1.0) * mix(0.4, 1.0, ao);
+    vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.y) * mix(ao, 1.0, 0.12);
+    vec3 light = albedo * (key * key_colour + fill * fill_colour + ambient);
+    float grazing = 1.0 - max(dot(n, view), 0.0), g2 = grazing * grazing;
+    float edge = 0.04 + 0.5 * g2 * g2 * grazing;
+    float spec_key = pow(max(dot(n, normalize(view + key_direction)), 0.0), power) * shadow;
+    float spec_fill = pow(max(dot(n, normalize(view + fill_direction)), 0.0), power * 0.6);
+    float size = (power + 8.0) / 25.0;
+    light += gloss * edge * size * (spec_key * key_colour + 0.5 * spec_fill * fill_colour) * ao;
+    return light + gloss * edge * 0.25 * sky * ao;
 }
+"""
+)
+
+SKIN_FRAGMENT = (
+    _SURFACE_COMMON
+    + """
+uniform sampler2D skin, lips;
+uniform vec3 lip_colour, scalp_colour, cloth_colour;
+uniform vec4 neckline;   // its height in front and behind, its half width, its hem (metres)
+uniform float lip_gloss, oil;
 vec3 bumped(vec3 n, float height, float strength) {
     vec3 dx = dFdx(at), dy = dFdy(at);
     vec3 r1 = cross(dy, n), r2 = cross(n, dx);
@@ -78,89 +96,76 @@ vec3 bumped(vec3 n, float height, float strength) {
     vec3 gradient = sign(det) * (dFdx(height) * r1 + dFdy(height) * r2);
     return normalize(abs(det) * n - strength * gradient);
 }
-vec3 shade(vec3 albedo, vec3 n, vec3 wrap, float gloss, float power, float shadow, float ao) {
-    vec3 view = normalize(eye - at);
-    float k = dot(n, key_direction), f = dot(n, fill_direction);
-    vec3 key = clamp((k + wrap) / (1.0 + wrap), 0.0, 1.0) * mix(vec3(0.12, 0.05, 0.03) * wrap.r * 2.0, vec3(1.0), shadow);
-    vec3 fill = clamp((f + wrap) / (1.0 + wrap), 0.0, 1.0) * mix(0.4, 1.0, ao);
-    vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.y) * mix(ao, 1.0, 0.12);
-    vec3 light = albedo * (key * key_colour + fill * fill_colour + ambient);
-    float edge = 0.04 + 0.5 * pow(1.0 - max(dot(n, view), 0.0), 5.0);
-    float spec_key = pow(max(dot(n, normalize(view + key_direction)), 0.0), power) * shadow;
-    float spec_fill = pow(max(dot(n, normalize(view + fill_direction)), 0.0), power * 0.6);
-    float size = (power + 8.0) / 25.0;
-    light += gloss * edge * size * (spec_key * key_colour + 0.5 * spec_fill * fill_colour) * ao;
-    light += gloss * edge * 0.25 * sky * ao;
-    return light;
-}
 void main() {
     vec3 n = normalize(facing);
-    if (!gl_FrontFacing) n = -n;
     float shadow = lit(at + n * 0.002, 0.004);
-    if (kind > 2.5) {                                       // lashes
-        float strength = lash_strength * (1.0 - smoothstep(0.3, 1.0, tip));
-        if (kind > 3.5) strength *= 0.45;
-        colour = vec4(to_display(to_linear(lash_colour) * (sky + 0.4 * key_colour)), strength);
-        return;
-    }
-    if (kind > 1.5) {                                       // teeth
-        vec3 c = shade(vec3(0.62, 0.56, 0.47), n, vec3(0.3), 0.6, 40.0, shadow, 0.45);
-        colour = vec4(to_display(c), 1.0);
-        return;
-    }
-    if (kind > 0.5) {                                       // eyeballs
-        vec3 centre = average.x > 0.0 ? eye_left : eye_right;
-        vec3 d = normalize(average - centre);
-        float angle = acos(clamp(d.z, -1.0, 1.0));
-        float around = atan(d.y, d.x);
-        vec3 white = vec3(0.66, 0.60, 0.57) - vec3(0.05, 0.12, 0.12) * smoothstep(0.5, 1.0, angle);
-        float streak = noise(vec2(around * 14.0, angle * 9.0)) * 0.5 + 0.5 * noise(vec2(around * 30.0, 3.0));
-        vec3 iris = to_linear(iris_colour) * (0.65 + 0.9 * streak * smoothstep(0.42, 0.15, angle));
-        iris *= 1.0 - 0.75 * smoothstep(0.33, 0.43, angle);
-        iris *= 1.0 + 0.5 * smoothstep(0.1, -0.4, d.y);
-        iris = mix(vec3(0.006), iris, smoothstep(pupil - 0.02, pupil + 0.03, angle));
-        vec3 albedo = mix(iris, white, smoothstep(0.395, 0.44, angle));
-        float lid = smoothstep(0.42, -0.12, d.y);           // the upper lid's shade
-        vec3 c = shade(albedo, n, vec3(0.25), 0.0, 30.0, mix(0.6, 1.0, shadow), 0.35 + 0.65 * lid);
-        vec3 view = normalize(eye - at);
-        float glint = pow(max(dot(n, normalize(view + key_direction * 0.9 + vec3(0, 0.15, 0))), 0.0), 350.0);
-        glint += 0.35 * pow(max(dot(n, normalize(view + fill_direction)), 0.0), 250.0);
-        c += glint * 2.2 * (key_colour + 0.2) * smoothstep(0.62, 0.5, angle);
-        colour = vec4(to_display(c), 1.0);
-        return;
-    }
-    float around = atan(average.x, average.z - 0.03);
-    float front = 0.5 + 0.5 * cos(around);
-    float edge_y = mix(neckline.y, neckline.x + neckline.z * min(abs(average.x) * 1.6, 0.10), front);
-    edge_y = mix(edge_y, 0.80, 0.0);
+    float dip = clamp(1.0 - abs(average.x) / neckline.z, 0.0, 1.0) * step(0.0, average.z - 0.02);
+    float edge_y = mix(neckline.y, neckline.x, dip);
     float cloth = 1.0 - smoothstep(edge_y - 0.0015, edge_y + 0.0015, average.y);
-    if (cloth > 0.5) {
-        float hem = smoothstep(neckline.w, neckline.w - 0.003, edge_y - average.y);
-        float weave = noise(average.xy * 900.0) * 0.10 + noise(average.xy * vec2(60.0, 25.0)) * 0.22;
-        vec3 albedo = to_linear(cloth_colour) * (0.86 + weave) * mix(1.0, 0.80, hem);
-        n = bumped(n, noise(average.xy * vec2(40.0, 18.0)), 0.006);
-        vec3 c = shade(albedo, n, vec3(0.15), 0.15, 8.0, shadow, mix(open_sky, 1.0, 0.3));
-        colour = vec4(to_display(c), 1.0);
-        return;
-    }
+    float hem = smoothstep(neckline.w, neckline.w - 0.003, edge_y - average.y);
+    float folds = noise(average.xy * vec2(150.0, 60.0));
+    vec3 fabric = to_linear(cloth_colour) * (0.80 + 0.25 * folds) * mix(1.0, 0.80, hem);
+
     vec4 texel = texture(skin, skin_uv);
-    vec3 albedo = to_linear(texel.rgb);
     float mask = smoothstep(0.25, 0.75, texture(lips, mask_uv).r) * (1.0 - mouth);
-    n = bumped(n, texel.a, 0.0035 * (1.0 - mask));
-    float lines = noise(vec2(average.x * 900.0, average.y * 120.0));
-    albedo = mix(albedo, to_linear(lip_colour) * (0.86 + 0.22 * lines), mask);
-    float cap = clamp(haired, 0.0, 1.0);
-    cap *= 0.85 + 0.3 * noise(average.xz * 1400.0);
-    albedo = mix(albedo, to_linear(scalp_colour), clamp(cap, 0.0, 1.0));
-    albedo = mix(albedo, vec3(0.05, 0.012, 0.010), smoothstep(0.15, 0.6, mouth));
-    float ao = open_sky * open_sky;
-    float gloss = mix(oil, lip_gloss, mask) * (1.0 - cap);
-    float power = mix(16.0, 34.0, mask);
+    float fine = noise(average.xy * vec2(2000.0, 500.0));
+    float inside = smoothstep(0.15, 0.6, mouth);
+    float cap = clamp(haired * (0.85 + 0.3 * fine), 0.0, 1.0);
+    vec3 albedo = mix(to_linear(texel.rgb), to_linear(lip_colour) * (0.88 + 0.2 * fine), mask);
+    albedo = mix(albedo, to_linear(scalp_colour), cap);
+    albedo = mix(albedo, vec3(0.05, 0.012, 0.010), inside);
+    albedo = mix(albedo, fabric, cloth);
+    n = bumped(n, mix(texel.a, folds, cloth), mix(0.0035 * (1.0 - mask), 0.003, cloth));
+    float gloss = mix(mix(oil, lip_gloss, mask) * (1.0 - cap), 0.1, cloth);
     // Light bleeds red through thin skin, less through dark skin.
-    float light_skin = clamp(albedo.r * 1.6, 0.1, 1.0);
-    vec3 wrap = vec3(0.42, 0.18, 0.12) * light_skin + 0.06;
-    vec3 c = shade(albedo, n, wrap, gloss, power, shadow, mix(ao, ao * 0.35, smoothstep(0.15, 0.6, mouth)));
+    vec3 wrap = vec3(0.42, 0.18, 0.12) * clamp(albedo.r * 1.6, 0.1, 1.0) + 0.06;
+    float ao = open_sky * open_sky * mix(1.0, 0.35, inside);
+    vec3 c = shade(albedo, n, mix(wrap, vec3(0.15), cloth), gloss, mix(16.0, 34.0, mask), shadow, ao);
     colour = vec4(to_display(c), 1.0);
+}
+"""
+)
+
+EYE_FRAGMENT = (
+    _SURFACE_COMMON
+    + """
+uniform vec3 iris_colour, eye_left, eye_right;
+uniform float pupil;
+void main() {
+    vec3 n = normalize(facing);
+    float shadow = lit(at + n * 0.002, 0.004);
+    vec3 d = normalize(average - (average.x > 0.0 ? eye_left : eye_right));
+    float angle = acos(clamp(d.z, -1.0, 1.0)), around = atan(d.y, d.x);
+    vec3 white = vec3(0.70, 0.63, 0.60) - vec3(0.05, 0.12, 0.12) * smoothstep(0.5, 1.0, angle);
+    float streak = noise(vec2(around * 40.0, angle * 25.0));
+    vec3 iris = to_linear(iris_colour) * (0.65 + 0.9 * streak * smoothstep(0.42, 0.15, angle));
+    iris *= 1.0 - 0.75 * smoothstep(0.33, 0.43, angle);
+    iris *= 1.0 + 0.5 * smoothstep(0.1, -0.4, d.y);
+    iris = mix(vec3(0.006), iris, smoothstep(pupil - 0.02, pupil + 0.03, angle));
+    vec3 albedo = mix(iris, white, smoothstep(0.395, 0.44, angle));
+    float lid = smoothstep(0.42, -0.12, d.y);           // the upper lid's shade
+    vec3 c = shade(albedo, n, vec3(0.25), 0.0, 30.0, mix(0.6, 1.0, shadow), 0.35 + 0.65 * lid);
+    vec3 view = normalize(eye - at);
+    float key = max(dot(n, normalize(view + key_direction * 0.9 + vec3(0, 0.15, 0))), 0.0);
+    float fill = max(dot(n, normalize(view + fill_direction)), 0.0);
+    float glint = pow(key, 350.0) + 0.35 * pow(fill, 250.0);
+    c += glint * 2.2 * (key_colour + 0.2) * smoothstep(0.62, 0.5, angle);
+    colour = vec4(to_display(c), 1.0);
+}
+"""
+)
+
+MOUTH_AND_LASH_FRAGMENT = (
+    _SURFACE_COMMON
+    + """
+uniform vec3 lash_colour;
+uniform float lash_strength;
+void main() {
+    float lower = step(3.5, kind), lash = step(2.5, kind);
+    float strength = lash_strength * (1.0 - smoothstep(0.3, 1.0, tip)) * mix(1.0, 0.45, lower);
+    vec3 dark = to_linear(lash_colour) * (sky + 0.4 * key_colour);
+    vec3 teeth = shade(vec3(0.62, 0.56, 0.47), normalize(facing), vec3(0.3), 0.6, 40.0, 0.5, 0.45);
+    colour = vec4(to_display(mix(teeth, dark, lash)), mix(1.0, strength, lash));
 }
 """
 )
@@ -223,6 +228,22 @@ SHADOW_VERTEX = (
     + """
 in vec3 position;
 void main() { gl_Position = sun * vec4(posed(position), 1.0); }
+"""
+)
+
+# A few wide ribbons cast the shadow of all strands.
+STRAND_SHADOW_VERTEX = (
+    "#version 330\n"
+    + POSE
+    + """
+uniform vec3 key_direction;
+in vec3 position, tangent;
+in vec2 ribbon;
+void main() {
+    vec3 p = posed(position);
+    vec3 sideways = normalize(cross(turned(tangent, position.y), key_direction));
+    gl_Position = sun * vec4(p + sideways * ribbon.x * 2.5, 1.0);
+}
 """
 )
 
