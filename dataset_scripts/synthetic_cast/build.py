@@ -26,7 +26,7 @@ from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, rend
 BUILDER_VERSION = "1"
 SPLITS = ("train", "validation", "test")
 SHARD_SPEAKERS = 20
-PAIRS_PER_FILE = 2000
+SHARDS_PER_FILE = 25  # 500 speakers
 ATTEMPTS = 5  # frames that are drawn until a face is found in one
 JPEG_QUALITY = 95
 FRAME_STREAM, CLIP_STREAM = 10, 11  # of random numbers; the laws use 0, 1 and 2
@@ -305,29 +305,31 @@ def _features(config: CastConfig):
 
 
 def _merge(out: Path, split: str, shards: Sequence[Path], config: CastConfig) -> dict[str, int]:
-    """Writes the files of one split, and counts what is in them."""
-    import pyarrow
+    """Writes the files of one split, if it has pairs, and counts what is in them."""
     import pyarrow.parquet
 
     schema = _features(config).arrow_schema
-    tables = (
-        pyarrow.parquet.read_table(path, filters=[("split", "=", split)]).drop_columns("split")
-        for path in shards
-    )
-    table = pyarrow.concat_tables(tables).replace_schema_metadata(schema.metadata)
-    number = max(1, -(-len(table) // PAIRS_PER_FILE))
-    for k in range(number):
-        path = out / f"{split}-{k:05d}-of-{number:05d}.parquet"
-        part = table.slice(k * PAIRS_PER_FILE, PAIRS_PER_FILE)
-        # Speech and pictures are compressed already; short row groups make the viewer quick.
-        pyarrow.parquet.write_table(part, path, compression="none", row_group_size=100)
-    genders = dict(zip(table["speaker_id"].to_pylist(), table["gender"].to_pylist(), strict=True))
-    return {
-        "pairs": len(table),
-        "speakers": len(genders),
-        "women": sum(gender == "female" for gender in genders.values()),
-        "voices": len(set(table["voice_id"].to_pylist())),
-    }
+    voices, genders, pairs = set(), {}, 0
+    for number, start in enumerate(range(0, len(shards), SHARDS_PER_FILE)):
+        writer = None
+        for path in shards[start : start + SHARDS_PER_FILE]:
+            table = pyarrow.parquet.read_table(path, filters=[("split", "=", split)])
+            if len(table) == 0:
+                continue
+            if writer is None:
+                file = out / f"{split}-{number:05d}.parquet"
+                # Speech and pictures are compressed already.
+                writer = pyarrow.parquet.ParquetWriter(file, schema, compression="none")
+            table = table.drop_columns("split").replace_schema_metadata(schema.metadata)
+            writer.write_table(table)  # a row group a shard: the Hub's viewer stays quick
+            pairs += len(table)
+            voices.update(table["voice_id"].to_pylist())
+            speakers, labels = table["speaker_id"].to_pylist(), table["gender"].to_pylist()
+            genders.update(zip(speakers, labels, strict=True))
+        if writer is not None:
+            writer.close()
+    women = sum(gender == "female" for gender in genders.values())
+    return {"pairs": pairs, "speakers": len(genders), "women": women, "voices": len(voices)}
 
 
 def _redrawn(shards: Sequence[Path]) -> Counter:
@@ -386,7 +388,11 @@ def _card(
         "configs": [
             {
                 "config_name": "default",
-                "data_files": [{"split": split, "path": f"{split}-*.parquet"} for split in SPLITS],
+                "data_files": [
+                    {"split": split, "path": f"{split}-*.parquet"}
+                    for split in SPLITS
+                    if counts[split]["pairs"]  # a pattern without a file cannot be loaded
+                ],
             }
         ],
         "speech2face": {
