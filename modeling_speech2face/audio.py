@@ -100,7 +100,7 @@ def _to_mono(frames, sampling_rate: int, max_seconds: float) -> tuple[np.ndarray
             # Some streams change their form on the way; a resampler takes only one.
             pieces += resampler.resample(None) if resampler else []
             form = (frame.format.name, frame.layout.name, frame.sample_rate)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
+            resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
         frame.pts = None  # gaps in time stamps are not silence
         new = resampler.resample(frame)
         pieces += new
@@ -110,7 +110,8 @@ def _to_mono(frames, sampling_rate: int, max_seconds: float) -> tuple[np.ndarray
     pieces += resampler.resample(None) if resampler else []
     if not pieces:
         return np.zeros(0, dtype=np.float32), False
-    waveform = np.concatenate([piece.to_ndarray()[0] for piece in pieces])
+    # Averaged here: FFmpeg's own mixing lets what both channels share become too loud.
+    waveform = np.concatenate([piece.to_ndarray().mean(axis=0) for piece in pieces])
     return np.ascontiguousarray(waveform[:most]), waveform.size > most
 
 
@@ -146,6 +147,6 @@ def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -
         return waveform
     import av
 
-    frame = av.AudioFrame.from_ndarray(waveform[None], format="flt", layout="mono")
+    frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
     frame.sample_rate = round(sampling_rate)
     return _to_mono([frame], new_sampling_rate, max_seconds=float(waveform.size))[0]

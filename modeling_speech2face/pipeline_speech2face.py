@@ -217,6 +217,8 @@ class Speech2FacePipeline(DiffusionPipeline):
 
     def _embed_voices(self, voices: list, sampling_rate: int | None) -> torch.Tensor:
         """Centred predictions (V, D) of voices in any form."""
+        if len(voices) == 0:
+            raise ValueError("the list of voices is empty: pass at least one.")
         own_rate = self.feature_extractor.sampling_rate
         predictions = []
         for voice in voices:
@@ -241,6 +243,8 @@ class Speech2FacePipeline(DiffusionPipeline):
             raise ValueError(
                 f"face_embedding must have {mean.shape[0]} values, got shape {tuple(raw.shape)}."
             )
+        if not torch.isfinite(raw).all():
+            raise ValueError("face_embedding contains NaN or infinite values.")
         return torch.atleast_2d(raw) - mean
 
     def _denoise(self, face_embeddings, steps, scale, generators, callback) -> torch.Tensor:

@@ -1,0 +1,176 @@
+"""The `speech2face` command: what it writes, what it says, and its exit status."""
+
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modeling_speech2face import read_provenance
+from modeling_speech2face.__main__ import main
+from tests.tiny import tiny_pipeline
+
+MAN, WOMAN = "samples/librispeech-2414.flac", "samples/librispeech-3080.flac"
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    tiny_pipeline().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, capsys):
+    """Runs the command in this process; returns exit status, error lines and output folder."""
+
+    def run(*arguments: str) -> tuple[int, list[str], Path]:
+        output = tmp_path / "out"
+        status = main([*arguments, "--output", str(output), "--checkpoint", checkpoint])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        lines = captured.err.replace("\r", "\n").splitlines()
+        return status, [line for line in lines if line.startswith("speech2face")], output
+
+    return run
+
+
+def write_wave(path: Path, samples: np.ndarray) -> str:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE, len(samples), "NONE", ""))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return str(path)
+
+
+def test_it_writes_faces_average_certainty_and_a_contact_sheet(run):
+    status, errors, output = run(MAN)
+    assert status == 0 and errors == []
+    stem = Path(MAN).stem
+    expected = {f"{stem}{suffix}.png" for suffix in ("_0 _1 _2 _3 _average _certainty".split())}
+    assert {path.name for path in output.iterdir()} == expected | {f"{stem}.png"}
+    assert Image.open(output / f"{stem}_0.png").size == (64, 64)  # 16x16, four times
+    for path in output.iterdir():
+        provenance = read_provenance(path)
+        assert provenance["checkpoint"] == "tiny" and provenance["seed"] == 0
+
+
+def test_the_same_seed_writes_the_same_bytes(run, tmp_path):
+    def picture(seed: str) -> bytes:
+        assert run(MAN, "--seed", seed, "--num-images", "2")[0] == 0
+        return (tmp_path / "out" / f"{Path(MAN).stem}_1.png").read_bytes()
+
+    assert picture("1") == picture("1") != picture("2")
+
+
+def test_options_reach_the_pipeline(run):
+    def pixels(*options: str) -> np.ndarray:
+        status, _, output = run(MAN, "--num-images", "2", *options)
+        assert status == 0
+        return np.asarray(Image.open(output / f"{Path(MAN).stem}_0.png"), dtype=float)
+
+    plain = pixels()
+    assert np.abs(plain - pixels("--steps", "4")).max() > 1
+    assert np.abs(plain - pixels("--guidance-scale", "7")).max() > 1
+    assert np.abs(plain - pixels("--device", "cpu")).max() == 0
+
+
+def test_a_single_image_has_no_certainty(run):
+    status, _, output = run(MAN, "--num-images", "1")
+    assert status == 0 and len(list(output.iterdir())) == 3
+
+
+def test_bad_files_get_a_sentence_each_and_do_not_stop_the_others(run, tmp_path):
+    rng = np.random.default_rng(0)
+    times = np.arange(4 * RATE) / RATE
+    chord = sum(0.2 * np.sin(2 * np.pi * hertz * times) for hertz in (220, 277, 330))
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "corrupt.mp3").write_bytes(rng.bytes(5000))
+    speech = Path(MAN).read_bytes()
+    bad = {
+        str(tmp_path / "missing.wav"): "does not exist",
+        str(tmp_path): "is a folder",
+        str(tmp_path / "empty.wav"): "is empty",
+        str(tmp_path / "corrupt.mp3"): "cannot be decoded",
+        write_wave(tmp_path / "silence.wav", np.zeros(3 * RATE)): "is silent",
+        write_wave(tmp_path / "noise.wav", 0.1 * rng.standard_normal(3 * RATE)): "no speech",
+        write_wave(tmp_path / "music.wav", chord): "no speech",
+        write_wave(tmp_path / "short.wav", 0.1 * rng.standard_normal(RATE // 2)): "lasts 0.5 s",
+    }
+    (tmp_path / "good.flac").write_bytes(speech)
+    status, errors, output = run(MAN, *bad, str(tmp_path / "good.flac"), "--num-images", "2")
+    assert status == 1 and len(errors) == len(bad)
+    for (path, message), line in zip(bad.items(), errors, strict=True):
+        assert path in line and message in line and line.endswith(".")
+    assert (output / "good.png").exists() and (output / f"{Path(MAN).stem}.png").exists()
+    assert len(list(output.iterdir())) == 2 * 5
+
+
+def test_several_voices_show_their_progress(checkpoint, tmp_path, capsys):
+    arguments = [MAN, WOMAN, "--output", str(tmp_path), "--checkpoint", checkpoint]
+    assert main(arguments) == 0
+    assert "2/2" in capsys.readouterr().err
+    assert main([MAN, *arguments[2:]]) == 0
+    assert "1/1" not in capsys.readouterr().err
+
+
+def test_two_voices_of_the_same_name_are_refused_before_anything_is_written(run, tmp_path):
+    (tmp_path / "other").mkdir()
+    copy = tmp_path / "other" / Path(MAN).name
+    copy.write_bytes(Path(MAN).read_bytes())
+    status, errors, output = run(MAN, str(copy))
+    assert status == 1 and len(errors) == 1 and "same names" in errors[0]
+    assert not output.exists()
+
+
+def test_a_long_recording_is_cut_and_the_command_says_so(run, monkeypatch, capsys, checkpoint):
+    from modeling_speech2face import audio
+
+    monkeypatch.setattr(audio.load_audio, "__defaults__", (RATE, 3.0))
+    status, _, output = run(MAN, "--num-images", "1")
+    assert status == 0
+    main([MAN, "--output", str(output), "--checkpoint", checkpoint, "--num-images", "1"])
+    assert f"Only the first 3 s of {MAN} are used." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_name", "message"),
+    [("/nowhere/at/all", "nowhere"), ("no/such-repo", "no/such-repo")],
+)
+def test_a_missing_checkpoint_is_one_line(checkpoint_name, message, tmp_path, capsys):
+    status = main([MAN, "--output", str(tmp_path), "--checkpoint", checkpoint_name])
+    captured = capsys.readouterr().err
+    assert status == 1 and "Traceback" not in captured
+    lines = [line for line in captured.splitlines() if line.startswith("speech2face")]
+    assert len(lines) == 1 and message in lines[0]
+
+
+def test_an_output_that_is_a_file_is_one_line(checkpoint, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    status = main([MAN, "--output", str(tmp_path / "file"), "--checkpoint", checkpoint])
+    assert status == 1
+    assert capsys.readouterr().err.startswith("speech2face: ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--num-images", "0"], ["--steps", "0"], ["--guidance-scale", "0.5"], ["--num-images", "x"]],
+)
+def test_wrong_options_exit_with_2(wrong, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([MAN, "--output", str(tmp_path), *wrong])
+    assert exit.value.code == 2
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys\nfrom modeling_speech2face.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as exit:\n    assert exit.code == 0\n"
+        "assert not {'torch', 'transformers', 'diffusers', 'numpy'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "VOICE" in run.stdout and "--guidance-scale" in run.stdout
