@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of everything")
     parser.add_argument("--images-per-speaker", type=int, default=4, help="pictures of each")
     parser.add_argument("--clips-per-speaker", type=int, default=2, help="clips of each")
-    parser.add_argument("--blends", type=int, default=76, help="voices between two of Kokoro's")
+    parser.add_argument("--blends", type=int, default=46, help="voices between two of Kokoro's")
     parser.add_argument(
         "--sentences-per-voice", type=int, default=2, help="that each synthetic voice reads"
     )
