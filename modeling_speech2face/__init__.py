@@ -1,6 +1,8 @@
 """Speech2Face: a voice goes in, the faces that a listener could expect behind it come out."""
 
+# ruff: noqa: F401
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .auto import register_auto_classes
 
@@ -34,6 +36,27 @@ _HOMES = {
 }
 __all__ = list(_HOMES)
 
+if TYPE_CHECKING:  # for editors; the same names as in _HOMES
+    from .audio import AudioError, load_audio, resample
+    from .auto import save_with_code
+    from .configuration_speech2face import Speech2FaceConfig
+    from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
+    from .modeling_face_decoder import (
+        FaceEmbeddingProjection,
+        faces_to_latents,
+        latents_to_faces,
+        patch_size_of,
+    )
+    from .modeling_speech2face import Speech2FaceModel, Speech2FaceOutput
+    from .pipeline_speech2face import (
+        Speech2FacePipeline,
+        Speech2FacePipelineOutput,
+        contact_sheet,
+        enlarge,
+    )
+    from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
+    from .voice_activity import NoSpeechError, speech_probabilities
+
 
 def __getattr__(name: str):
     if name not in _HOMES:
@@ -43,8 +66,8 @@ def __getattr__(name: str):
     return value
 
 
-register_auto_classes()
-
-
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+register_auto_classes()

@@ -18,10 +18,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         _refuse_equal_stems(arguments.voices)
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        _make_folder(arguments.output)
         pipeline = _load_pipeline(arguments)
-    except (OSError, ValueError, RuntimeError) as error:
-        return _fail(str(error))
+    except (OSError, ValueError) as error:
+        print(f"speech2face: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
 
     from tqdm import tqdm
 
@@ -102,6 +103,15 @@ def _refuse_equal_stems(voices: list[Path]) -> None:
         seen[voice.stem] = voice
 
 
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{output} cannot be made ({error.strerror}): name another folder with --output."
+        ) from error
+
+
 def _load_pipeline(arguments: argparse.Namespace):
     """The pipeline, on its device, without progress bars of its own."""
     from diffusers.utils import logging as diffusers_logging
@@ -118,9 +128,20 @@ def _load_pipeline(arguments: argparse.Namespace):
         import torch
 
         dtype = torch.float32 if arguments.device == "cpu" else None  # half is slow on a CPU
-        pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
+        try:
+            pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
+        except OSError as error:  # the Hub's own messages run over several lines
+            raise ValueError(
+                f"{arguments.checkpoint} cannot be loaded: name a folder that holds a "
+                "model_index.json, or a Hub repository that can be reached."
+            ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(arguments.device)
+    try:
+        return pipeline.to(arguments.device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either
+        raise ValueError(
+            f"the device {arguments.device!r} is not available here: use --device cpu."
+        ) from error
 
 
 def _imagine(pipeline, voice: Path, arguments: argparse.Namespace) -> None:
@@ -143,11 +164,6 @@ def _imagine(pipeline, voice: Path, arguments: argparse.Namespace) -> None:
     pictures[""] = contact_sheet(output)
     for suffix, picture in pictures.items():
         picture.save(arguments.output / f"{voice.stem}{suffix}.png")
-
-
-def _fail(message: str) -> int:
-    print(f"speech2face: {message.splitlines()[0]}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -41,12 +41,17 @@ class VoiceActivityNetwork(nn.Module):
         padded = nn.functional.pad(waveform, (CONTEXT_SAMPLES, padding))
         chunks = padded.unfold(0, CONTEXT_SAMPLES + CHUNK_SAMPLES, CHUNK_SAMPLES)
         chunks = nn.functional.pad(chunks[:, None], (0, 64), mode="reflect")  # (chunks, 1, 640)
+        # In blocks, so that a long recording needs no more memory than a minute.
+        encoded = torch.cat([self._encode(block) for block in chunks.split(2000)])
+        hidden, _ = self.rnn(encoded[None])  # (1, chunks, 128)
+        return self.decoder(hidden.relu().transpose(1, 2)).sigmoid()[0, 0]
+
+    def _encode(self, chunks: torch.Tensor) -> torch.Tensor:  # (chunks, 1, 640) -> (chunks, 128)
         real, imaginary = self.stft(chunks).chunk(2, dim=1)
         hidden = (real**2 + imaginary**2).sqrt()  # (chunks, 129, 4)
         for convolution in self.encoder:
             hidden = convolution(hidden).relu()
-        hidden, _ = self.rnn(hidden[:, :, 0][None])  # (1, chunks, 128)
-        return self.decoder(hidden.relu().transpose(1, 2)).sigmoid()[0, 0]
+        return hidden[:, :, 0]
 
 
 # The library's names for the weights, and ours. An LSTM cell and a one-layer LSTM differ in names.

@@ -152,7 +152,15 @@ def test_an_output_that_is_a_file_is_one_line(checkpoint, tmp_path, capsys):
     (tmp_path / "file").touch()
     status = main([MAN, "--output", str(tmp_path / "file"), "--checkpoint", checkpoint])
     assert status == 1
-    assert capsys.readouterr().err.startswith("speech2face: ")
+    message = f"speech2face: {tmp_path / 'file'} cannot be made (File exists): name another"
+    assert capsys.readouterr().err.startswith(message)
+
+
+@pytest.mark.parametrize("device", ["nonesuch", "meta:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(device, checkpoint, tmp_path, capsys):
+    arguments = [MAN, "--output", str(tmp_path), "--checkpoint", checkpoint, "--device", device]
+    assert main(arguments) == 1
+    assert f"the device '{device}' is not available here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """A model that is loaded with its own code, where this package is not installed."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,8 +85,6 @@ def test_only_what_is_saved_with_code_carries_code(tmp_path):
 
 def test_the_copied_code_imports_only_what_everybody_has():
     """Every import in these files is asked of whoever loads them from the Hub."""
-    from pathlib import Path
-
     from transformers.dynamic_module_utils import get_imports
 
     for name in ("configuration", "feature_extraction", "modeling"):
@@ -138,5 +138,14 @@ def test_every_public_name_can_be_imported():
     for name in modeling_speech2face.__all__:
         assert getattr(modeling_speech2face, name) is not None
     assert set(modeling_speech2face.__all__) <= set(dir(modeling_speech2face))
+    source = Path(modeling_speech2face.__file__).read_text()
+    for_editors = [
+        alias.name
+        for block in ast.parse(source).body
+        if isinstance(block, ast.If)
+        for statement in block.body
+        for alias in statement.names
+    ]
+    assert sorted(for_editors) == sorted(modeling_speech2face.__all__)
     with pytest.raises(AttributeError, match="Nonesuch"):
         modeling_speech2face.Nonesuch  # noqa: B018
