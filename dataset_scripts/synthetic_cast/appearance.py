@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from .geometry import BODY, HeadTopology
 from .traits import BEARDS, Traits
 
-WIDTH, HEIGHT = 640, 480
+WIDTH, HEIGHT = 512, 400
 MAX_ANGLE = np.radians(115)  # texture u = 0 and 1
 LOW_Y, HIGH_Y = 0.73, 1.03  # metres, texture v = 0 and 1
 AXIS_Z = 0.06  # metres, the cylinder's axis
@@ -81,13 +81,15 @@ class SkinPainter:
         self._blobs: dict[tuple, np.ndarray] = {}
         self._beards = {k: beard_region(k, self.side, self.y, self.z) for k in BEARDS}
         angle = np.abs(np.linspace(-1, 1, WIDTH))[None]
-        self._fade = np.clip((self.y - 0.735) / 0.03, 0, 1) * np.clip((1 - angle) / 0.08, 0, 1)
+        self._fade = np.clip((self.y - 0.735) / 0.03, 0, 1) * np.clip(
+            (1 - angle) / 0.08, 0, 1
+        ).astype(np.float32)
 
     def paint(self, traits: Traits) -> np.ndarray:
         """Return the texture (HEIGHT, WIDTH, 4) uint8: sRGB, and the relief in the last channel."""
         rng = np.random.default_rng([traits.seed, 12])
         side, y = self.side, self.y
-        skin = skin_colour(traits)
+        skin = skin_colour(traits).astype(np.float32)
         melanin = traits.skin_tone
         male = traits.masculinity
         old = float(np.clip((traits.age - 28) / 47, 0, 1))
@@ -96,31 +98,31 @@ class SkinPainter:
         # 1. Tone: blotches, redness of cheeks, nose and ears, darker round the eyes.
         blotch = self._shifted(0, rng)
         colour *= 1 + (0.022 + 0.012 * male) * blotch[..., None]
-        red = np.array([0.03, -0.075, -0.06]) * rng.uniform(0.4, 1.5)
+        red = _rgb(0.02, -0.06, -0.05) * rng.uniform(0.3, 1.4)
         flush = self._blob(0.045, 0.862, 0.022, 0.018) + 0.8 * self._blob(0.0, 0.866, 0.016, 0.014)
         colour *= 1 + (flush * (1 - 0.6 * melanin))[..., None] * red
         hollow = self._blob(0.030, 0.889, 0.017, 0.006) + 0.5 * self._blob(
             0.018, 0.905, 0.008, 0.012
         )
-        colour *= 1 - (hollow * rng.uniform(0.05, 0.13 + 0.08 * old))[..., None] * np.array(
-            [0.8, 1.1, 0.9]
+        colour *= 1 - (hollow * rng.uniform(0.05, 0.13 + 0.08 * old))[..., None] * _rgb(
+            0.8, 1.1, 0.9
         )
         # 2. Freckles of light skin, spots of old skin, fine noise.
         freckles = np.clip(self._shifted(1, rng) - 1.2, 0, 1) * (rng.random() < 0.2)
         freckles = freckles * (melanin < 0.35) * self._blob(0.03, 0.87, 0.05, 0.03)
         spots = np.clip(self._shifted(1, rng) - 1.9 + 0.4 * old, 0, 1) * old
-        colour *= 1 - (0.25 * freckles + 0.13 * spots)[..., None] * np.array([0.6, 1, 1.2])
+        colour *= 1 - (0.25 * freckles + 0.13 * spots)[..., None] * _rgb(0.6, 1, 1.2)
         colour *= 1 + (0.008 + 0.008 * male + 0.006 * old) * self._shifted(2, rng)[..., None]
         if old > 0.05:
             lines = np.clip(self._wrinkles(old, np.random.default_rng([traits.seed, 14])), 0, 1)
-            colour *= 1 - (0.30 * lines)[..., None] * np.array([0.75, 1.0, 1.05])
+            colour *= 1 - (0.30 * lines)[..., None] * _rgb(0.75, 1.0, 1.05)
             # Old skin is less even and less red.
             colour *= 1 + 0.05 * old * blotch[..., None]
         # 3. Beard: the shadow even of a shaven man, then the kinds of beard.
         shadow = self.beard_cover(traits) * self._beard_shadow(traits, rng)
         shadow = shadow * (1 + 0.12 * self._shifted(2, rng))
-        root = greyed(hair_colour(traits), traits.hair_grey)
-        tint = 0.55 * root + 0.45 * skin * np.array([0.50, 0.56, 0.62])
+        root = greyed(hair_colour(traits), traits.hair_grey).astype(np.float32)
+        tint = 0.55 * root + 0.45 * skin * _rgb(0.50, 0.56, 0.62)
         colour += np.clip(shadow, 0, 1)[..., None] * (tint - colour)
         # 4. Lids and lash lines, blusher.
         self._make_up(colour, traits, rng)
@@ -139,7 +141,7 @@ class SkinPainter:
 
     def _beard_shadow(self, traits: Traits, rng: np.random.Generator) -> float:
         if traits.beard != "none":
-            return {"stubble": 0.42}.get(traits.beard, 0.7)
+            return {"stubble": 0.42}.get(traits.beard, 0.82)
         if traits.gender != "male":
             return 0.0
         darkness = 1 - hair_colour(traits).mean()
@@ -148,17 +150,18 @@ class SkinPainter:
     def _make_up(self, colour, traits: Traits, rng: np.random.Generator) -> None:
         female = 1 - traits.masculinity
         lid = self._blob(0.032, 0.911, 0.017, 0.006)
-        shade = np.array([0.45, 0.36, 0.38]) if rng.random() < 0.6 else np.array([0.5, 0.4, 0.3])
+        shade = _rgb(0.45, 0.36, 0.38) if rng.random() < 0.6 else _rgb(0.5, 0.4, 0.3)
         strength = 0.5 * traits.make_up * lid
         colour += strength[..., None] * (colour * shade - colour)
         blush = self._blob(0.055, 0.868, 0.018, 0.016)
-        amount = 0.22 * traits.make_up + 0.08 * female
-        colour *= 1 + (amount * blush)[..., None] * np.array([0.15, -0.35, -0.25])
+        amount = 0.12 * traits.make_up + 0.05 * female
+        colour *= 1 + (amount * blush)[..., None] * _rgb(0.15, -0.35, -0.25)
 
     def _brows(self, colour, traits: Traits, rng: np.random.Generator) -> None:
         strokes = _brow_strokes(traits, rng)
         grey = 0.6 * traits.hair_grey
         dark = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.62)
+        dark = dark.astype(np.float32)
         if traits.make_up > 0.35:
             strokes = np.clip(strokes * 1.15, 0, 1)
         colour += strokes[..., None] * (dark - colour)
@@ -224,14 +227,14 @@ def beard_region(kind: str, side: np.ndarray, y: np.ndarray, z: np.ndarray) -> n
     corner = corner * _step(y - 0.79, 0.005)
     goatee = np.maximum(np.maximum(chin, moustache), corner)
     region = {"moustache": moustache, "goatee": goatee}.get(kind, np.maximum(full, moustache))
-    return region * ~lip_gap
+    return (region * ~lip_gap).astype(np.float32)
 
 
 def _brow_strokes(traits: Traits, rng: np.random.Generator) -> np.ndarray:
     """Return the brows' cover (HEIGHT, WIDTH) in 0 to 1, drawn hair by hair."""
     male, thick = traits.masculinity, traits.brow_thickness
-    low = 0.9250 - 0.0045 * male + rng.normal(0, 0.0008)
-    arch = 0.0055 * (1 - male) + 0.0022 + rng.normal(0, 0.0008)
+    low = 0.9240 - 0.0055 * male + rng.normal(0, 0.0008)
+    arch = 0.0050 * (1 - male) + 0.0030 + rng.normal(0, 0.0008)
     inner, outer = 0.0125 - 0.0025 * male, 0.0535 + 0.002 * male
     half = 0.0014 + 0.0016 * thick + 0.0016 * male  # metres, half the height at the inner end
     number = int(70 + 110 * thick + 60 * male)
@@ -253,7 +256,9 @@ def _brow_strokes(traits: Traits, rng: np.random.Generator) -> np.ndarray:
         taper = np.interp(t, (0, 0.15, 0.6, 1), (0.8, 1, 0.8, 0.25))
         centre = low + arch * curve
         start_y = centre + half * taper * rng.uniform(-1, 0.7, number)
-        lean = np.interp(t, (0, 0.2, 0.6, 1), (1.3, 0.6, 0.15, -0.25)) + rng.normal(0, 0.15, number)
+        lean = np.interp(t, (0, 0.2, 0.6, 1), (0.75 - 0.3 * male, 0.45, 0.1, -0.25)) + rng.normal(
+            0, 0.15, number
+        )
         length = (0.0042 + 0.003 * thick) * rng.uniform(0.6, 1.2, number)
         end_x, end_y = x + length * np.cos(lean), start_y + length * np.sin(lean)
         px, py = to_pixel(sign * x, start_y)
@@ -297,6 +302,10 @@ def _noise_bank() -> tuple[np.ndarray, ...]:
         noise = gaussian_filter(rng.normal(size=(HEIGHT, WIDTH)), sigma, mode="wrap")
         bank.append((noise / noise.std()).astype(np.float32))
     return tuple(bank)
+
+
+def _rgb(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
 def _line(distance: np.ndarray, width: float) -> np.ndarray:

@@ -43,7 +43,11 @@ BASE_GROUP = (
     ("l-eye-scale-incr", 0.25),
     ("l-eye-height2-incr", 0.25),
     ("head-scale-horiz-incr", 0.15),
-    ("nose-scale-vert-incr", -0.10),
+    ("nose-scale-vert-incr", -0.15),
+    ("nose-scale-horiz-incr", -0.10),
+    ("nose-point-width-incr", -0.20),
+    ("mouth-scale-horiz-incr", 0.10),
+    ("forehead-scale-vert-incr", -0.15),
 )
 # One standard unit of the lower face: its width and its height grow together.
 LOWER_FACE_GROUP = (

@@ -50,7 +50,7 @@ CUTS = {
     "shaved": Cut(0.0015, 0.0012, 0, 0.0012, 1.0, 0.0, 0.001),
     "buzz": Cut(0.006, 0.004, 4500, 0.0014, 0.9, 0.1, 0.002),
     "short": Cut(0.042, 0.016, 3800, 0.0019, 0.50, 0.12, 0.008),
-    "side_parted": Cut(0.090, 0.022, 3800, 0.0021, 0.15, 0.6, 0.012),
+    "side_parted": Cut(0.090, 0.022, 3800, 0.0021, 0.15, 0.55, 0.012),
     "curly": Cut(0.065, 0.040, 3200, 0.0025, 0.8, 0.05, 0.018),
     "bob": Cut(0.20, 0.13, 3600, 0.0026, 0.15, 1.0, 0.012),
     "long": Cut(0.38, 0.34, 3800, 0.0028, 0.15, 1.0, 0.010),
@@ -98,14 +98,15 @@ class HairGrower:
             return _no_strands()
         style = _Style(traits, cut, rng)
         length = style.lengths(on_average, rng)
-        points = style.grow(root, normal, on_average, length, radius, self, rng)
-        return _finish(points, np.full(len(root), -1, np.int32), traits, cut.width, rng)
+        points, whole = style.grow(root, normal, on_average, length, radius, self, rng)
+        points = points[whole]
+        return _finish(points, np.full(len(points), -1, np.int32), traits, cut.width, rng)
 
     def _beard(self, traits, fine, normals, rng) -> Strands:
         root, normal, on_average, anchor = self._roots(30000, fine, normals, rng)
         side, y, z = np.abs(on_average[:, 0]), on_average[:, 1], on_average[:, 2]
         grows = rng.random(len(root)) < beard_region(traits.beard, side, y, z)
-        number = {"moustache": 350, "goatee": 700, "full": 1700}[traits.beard]
+        number = {"moustache": 450, "goatee": 1000, "full": 2300}[traits.beard]
         root, normal, anchor = (a[grows][:number] for a in (root, normal, anchor))
         length = {"moustache": 0.005, "goatee": 0.006, "full": 0.007}[traits.beard]
         length = length * rng.uniform(0.6, 1.3) * rng.uniform(0.6, 1.2, len(root))
@@ -205,7 +206,7 @@ class _Style:
         away = np.tanh((x - self.part_x) / 0.012)
         zero = np.zeros_like(x)
         if self.kind == "side_parted":
-            direction = np.stack([away * 1.1, zero - 0.1, 0.25 - 0.5 * (z < 0.03)], 1)
+            direction = np.stack([away * 1.2, zero + 0.1, -0.1 - 0.3 * (z < 0.03)], 1)
         elif self.kind in ("bob", "long"):
             back = np.where(np.abs(x) < 0.02, -0.35, -0.15)
             direction = np.stack([away * 0.9, zero - 0.35, back + zero], 1)
@@ -222,7 +223,7 @@ class _Style:
         along = direction - (direction * normal).sum(1, keepdims=True) * normal
         return along.astype(np.float32)
 
-    def grow(self, root, normal, at, length, radius, grower: HairGrower, rng) -> np.ndarray:
+    def grow(self, root, normal, at, length, radius, grower: HairGrower, rng):
         cut, number = self.cut, len(root)
         clump = rng.normal(0, 1, (64, 3)).astype(np.float32)
         cells = (np.floor(at / 0.016) @ np.array([1, 7, 31])).astype(int) % 64
@@ -235,6 +236,8 @@ class _Style:
         layer = rng.random(number).astype(np.float32) ** 0.7
         gap = cut.volume * self.scale * (0.25 + 0.75 * layer)
         top = np.clip((at[:, 1] - 0.90) / 0.08, 0.25, 1)
+        if self.kind in ("bob", "long", "side_parted"):  # flat at the parting
+            top = top * np.clip(np.abs(at[:, 0] - self.part_x) / 0.035, 0.15, 1)
         # Short steps near the root, where a strand bends, longer ones where it hangs.
         share = np.diff(np.linspace(0, 1, POINTS) ** 1.5)
         side = np.where(
@@ -262,7 +265,14 @@ class _Style:
             direction = _unit(0.6 * direction + 0.4 * _unit(moved - points[:, k - 1]))
             p = moved
             points[:, k] = p
-        return self._curl(points, normal, phase, rng)
+        # A strand that had to jump, from one side of the face to the other, is pulled out.
+        jump = np.linalg.norm(np.diff(points, axis=1), axis=-1)
+        whole = (jump < 0.012 + 2.5 * length[:, None] * share[None]).all(1)
+        across_face = np.abs(np.diff(points[..., 0], axis=1)) > 0.028
+        along = _unit(np.diff(points, axis=1))
+        whole &= ((along[:, 1:] * along[:, :-1]).sum(-1) > -0.3).all(1)
+        whole &= ~(across_face & (points[:, 1:, 2] > 0.09) & (points[:, 1:, 1] < 0.985)).any(1)
+        return self._curl(points, normal, phase, rng), whole
 
     def _curl(self, points, normal, phase, rng) -> np.ndarray:
         """Add waves or curls across each strand."""
@@ -272,7 +282,7 @@ class _Style:
         if self.kind == "curly" or self.coil > 0.4:
             radius, turns = 0.0065 if self.kind == "curly" else 0.004, 2.6
         else:
-            radius, turns = 0.0035 * self.wave if self.kind in ("bob", "long") else 0.0012, 2.2
+            radius, turns = 0.008 * self.wave**2 if self.kind in ("bob", "long") else 0.0012, 2.4
         swing = phase[:, None] * (1.0 if self.kind == "curly" else 0.35) + 2 * np.pi * turns * t
         tangent = _unit(points[:, -1] - points[:, 0])
         across = _unit(np.cross(tangent, normal + 1e-3))

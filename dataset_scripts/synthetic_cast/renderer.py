@@ -14,7 +14,7 @@ from .traits import Traits
 
 __all__ = ["FaceRenderer", "Frame", "draw_frame"]
 
-SUPERSAMPLING = 2
+SUPERSAMPLING = 1.5
 SHADOW_SIZE = 512
 BACKDROP_SIZE = 32
 HEAD_MIDDLE = np.array([0.0, 0.898, 0.06])  # metres, on the average head
@@ -103,7 +103,7 @@ class FaceRenderer:
         return person
 
     def _build_targets(self) -> None:
-        side = self.size * SUPERSAMPLING
+        side = round(self.size * SUPERSAMPLING)
         self._colour = self._gl.texture((side, side), 3)
         self._target = self._gl.framebuffer(
             [self._colour], self._gl.depth_renderbuffer((side, side))
@@ -269,7 +269,7 @@ class FaceRenderer:
 
     def _draw_picture(self, frame: Frame, fine: np.ndarray) -> np.ndarray:
         gl = self._gl
-        side = self.size * SUPERSAMPLING
+        side = round(self.size * SUPERSAMPLING)
         self._backdrop.write(np.ascontiguousarray(paint_background(frame.background)).tobytes())
         self._target.use()
         self._target.clear(depth=1.0)
@@ -348,13 +348,10 @@ def paint_background(background: Background) -> np.ndarray:
 
 
 def _photograph(picture: np.ndarray, size: int, frame: Frame) -> np.ndarray:
-    """Halve, blur a little, and add the sensor's noise."""
+    """Reduce, blur a little, and add the sensor's noise."""
     from scipy.ndimage import gaussian_filter
 
-    s = SUPERSAMPLING
-    assert picture.shape[0] == size * s
-    taken = [picture[i::s, j::s].astype(np.uint16) for i in range(s) for j in range(s)]
-    image = sum(taken[1:], taken[0]).astype(np.float32) / s**2
+    image = np.asarray(Image.fromarray(picture).resize((size, size), Image.BILINEAR), np.float32)
     image = gaussian_filter(image, (frame.camera.blur, frame.camera.blur, 0))
     image = (image - 118) * frame.camera.contrast + 118
     rng = np.random.default_rng(frame.seed)

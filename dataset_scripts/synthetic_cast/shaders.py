@@ -104,7 +104,7 @@ void main() {
     float cloth = 1.0 - smoothstep(edge_y - 0.0015, edge_y + 0.0015, average.y);
     float hem = smoothstep(neckline.w, neckline.w - 0.003, edge_y - average.y);
     float folds = noise(average.xy * vec2(150.0, 60.0));
-    vec3 fabric = to_linear(cloth_colour) * (0.80 + 0.25 * folds) * mix(1.0, 0.80, hem);
+    vec3 fabric = to_linear(cloth_colour) * (0.90 + 0.12 * folds) * mix(1.0, 0.80, hem);
 
     vec4 texel = texture(skin, skin_uv);
     float mask = smoothstep(0.25, 0.75, texture(lips, mask_uv).r) * (1.0 - mouth);
