@@ -1,0 +1,20 @@
+"""The examples in the package's docstrings do what they show."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["configuration_speech2face", "modeling_speech2face", "audio", "pipeline_speech2face"],
+)
+def test_examples(name):
+    if name == "pipeline_speech2face" and not DEMO_CHECKPOINT.exists():
+        pytest.skip("needs the demo checkpoint")
+    module = import_module(f"modeling_speech2face.{name}")
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0
