@@ -58,7 +58,7 @@ def assemble(
     check_same_teacher(
         voice_encoder=model.config.face_recogniser, face_decoder=projection.config.face_recogniser
     )
-    scheduler_config = diffusers.SchedulerMixin.load_config(decoder / "scheduler")
+    scheduler_config = diffusers.DDPMScheduler.load_config(decoder / "scheduler")
     scheduler_class = getattr(diffusers, scheduler_config["_class_name"])
     pipeline = Speech2FacePipeline(
         voice_encoder=model,

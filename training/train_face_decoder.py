@@ -135,6 +135,7 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
 def build_decoder(config: FaceDecoderTraining, pairs: Pairs) -> FaceDecoder:
     """The decoder to train, seeded; its embeddings are brought to a standard deviation of 1."""
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import AttnProcessor
 
     from modeling_speech2face import FaceEmbeddingProjection, patch_size_of
 
@@ -145,6 +146,9 @@ def build_decoder(config: FaceDecoderTraining, pairs: Pairs) -> FaceDecoder:
             f"unet.sample_size {unet.config.sample_size} with {unet.config.in_channels} channels "
             f"does not make {config.pixels} pixels: set sample_size = pixels / sqrt(channels / 3)"
         )
+    if not torch.cuda.is_available():
+        # On a CPU the backward pass of the fused attention costs more than all other matrices.
+        unet.set_attn_processor(AttnProcessor())
     projection = FaceEmbeddingProjection(
         **dict(config.projection)
         | {

@@ -1,0 +1,134 @@
+"""Data sets are decoded once, batches are a pure function of seed and number, mixes are refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training_cast import write_cast
+from training.configuration import (
+    Augmentation,
+    FaceDecoderTraining,
+    VoiceEncoderTraining,
+    load_configuration,
+)
+from training.data import check_same_teacher, load_pairs, speakers_of_batch, teacher_of
+from training.train_face_decoder import FaceBatches
+from training.train_voice_encoder import VoiceBatches
+
+
+@pytest.fixture(scope="module")
+def cast(tmp_path_factory):
+    return write_cast(tmp_path_factory.mktemp("data") / "cast")
+
+
+@pytest.fixture(scope="module")
+def pairs(cast, tmp_path_factory):
+    return load_pairs(str(cast), "train", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_what_is_read_is_what_was_written(pairs):
+    assert pairs.teacher == "dlib" and len(pairs) == 16 and len(pairs.speaker_names) == 8
+    assert pairs.faces.shape == (16, 3, 64, 64) and pairs.faces.dtype == np.uint8
+    assert pairs.embeddings.shape == (16, 128)
+    assert [len(pairs.speech(i)) for i in range(4)] == [16000, 20000, 16000, 20000]
+    assert np.abs(pairs.speech(0)).max() > 1000
+    assert set(pairs.genders) == {"female", "male"} and set(pairs.voice_sources) == {"tone"}
+    face = pairs.faces[0]
+    assert (face[:, 30, 30] == 255 - face[:, 2, 2]).all()  # the dark bar lies where it was drawn
+    for rows in pairs.pairs_of_speakers():
+        assert len(rows) == 2 and len(set(pairs.speakers[rows])) == 1
+
+
+def test_second_reading_decodes_nothing(cast, tmp_path, monkeypatch):
+    first = load_pairs(str(cast), "test", str(tmp_path))
+    monkeypatch.setattr("soundfile.read", lambda *_, **__: pytest.fail("decoded again"))
+    again = load_pairs(str(cast), "test", str(tmp_path))
+    np.testing.assert_array_equal(first.samples, again.samples)
+
+
+def test_missing_split_and_missing_card_are_refused(cast, tmp_path):
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match="names its teacher"):
+        teacher_of(str(tmp_path / "bare"))
+    (tmp_path / "bare" / "README.md").write_text("---\nlicense: mit\n---\n")
+    with pytest.raises(ValueError, match="names no teacher"):
+        load_pairs(str(tmp_path / "bare"), "train", str(tmp_path))
+    (tmp_path / "bare" / "README.md").write_text((cast / "README.md").read_text())
+    with pytest.raises(FileNotFoundError, match="no train-"):
+        load_pairs(str(tmp_path / "bare"), "train", str(tmp_path))
+
+
+def test_different_teachers_are_refused():
+    check_same_teacher(voice_encoder="dlib", face_decoder="dlib")
+    with pytest.raises(ValueError, match="voice encoder: dlib, face decoder: arcface"):
+        check_same_teacher(voice_encoder="dlib", face_decoder="arcface")
+
+
+def test_every_speaker_once_an_epoch():
+    order = np.concatenate([speakers_of_batch(3, batch, 4, 10) for batch in range(5)])
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert order[:10].tolist() != order[10:].tolist()
+    np.testing.assert_array_equal(speakers_of_batch(3, 2, 4, 10), order[8:12])
+    assert speakers_of_batch(4, 0, 10, 10).tolist() != order[:10].tolist()
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation()])
+def test_voice_batches_are_a_pure_function(pairs, augmentation):
+    config = VoiceEncoderTraining(batch_size=8, crop_seconds=0.5, augmentation=augmentation)
+    one, other = VoiceBatches(config, pairs, None), VoiceBatches(config, pairs, None)
+    one(0, "cpu")
+    a, b = one(5, "cpu"), other(5, "cpu")
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
+    assert a["input_values"].shape == (8, 8000)
+    assert a["speakers"].unique().numel() == 8  # each batch holds different speakers
+    torch.testing.assert_close(a["input_values"].mean(1), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(a["input_values"].std(1), torch.ones(8), atol=1e-2, rtol=0)
+    assert not torch.equal(one(6, "cpu")["input_values"], a["input_values"])
+
+
+def test_processes_share_the_batches_out(pairs):
+    config = VoiceEncoderTraining(batch_size=4, crop_seconds=0.5, augmentation=None)
+    alone = VoiceBatches(config, pairs, None)
+    for process in (0, 1):
+        second = VoiceBatches(config, pairs, None, process, processes=2)(3, "cpu")
+        torch.testing.assert_close(second["target"], alone(6 + process, "cpu")["target"])
+
+
+def test_face_batches_keep_faces_and_embeddings_together(pairs):
+    config = FaceDecoderTraining(batch_size=16, condition_dropout=0, embedding_noise=0, flip=0)
+    batch = FaceBatches(config, pairs)(1, "cpu")
+    centred = pairs.embeddings - pairs.embeddings.mean(0)
+    for face, embedding in zip(batch["faces"], batch["embeddings"], strict=True):
+        row = np.abs(centred - embedding.numpy()).sum(1).argmin()
+        expected = torch.from_numpy(pairs.faces[row].astype(np.float32)) / 127.5 - 1
+        torch.testing.assert_close(face, expected)
+    assert not batch["is_null"].any()
+    dropped = FaceBatches(dataclasses.replace(config, condition_dropout=1.0), pairs)(1, "cpu")
+    assert dropped["is_null"].all()
+
+
+def test_unknown_keys_are_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("steps: 3\nlosses: {mse: 2, cosin: 1}\n")
+    with pytest.raises(ValueError, match="unknown key 'cosin' in config.yaml: losses"):
+        load_configuration(path, VoiceEncoderTraining)
+    path.write_text("setps: 3\n")
+    with pytest.raises(ValueError, match="unknown key 'setps'"):
+        load_configuration(path, FaceDecoderTraining)
+    path.write_text("learning_rate: 1e-3\n")  # YAML reads this as text
+    with pytest.raises(ValueError, match="learning_rate in config.yaml must be a number"):
+        load_configuration(path, FaceDecoderTraining)
+    path.write_text("losses: {distillation: 1.0}\n")
+    with pytest.raises(ValueError, match="needs a voice_teacher"):
+        load_configuration(path, VoiceEncoderTraining)
+    with pytest.raises(FileNotFoundError, match="no configuration"):
+        load_configuration(tmp_path / "none.yaml", VoiceEncoderTraining)
+
+
+@pytest.mark.parametrize("name", ["tiny", "demo"])
+def test_the_configurations_that_come_along_are_valid(name):
+    load_configuration(f"training/configs/{name}_voice_encoder.yaml", VoiceEncoderTraining)
+    load_configuration(f"training/configs/{name}_face_decoder.yaml", FaceDecoderTraining)

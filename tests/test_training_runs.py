@@ -1,0 +1,221 @@
+"""Both trainings at tiny size: they run, a killed run continues exactly, and the parts fit."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training_cast import write_cast
+from training import train_face_decoder, train_voice_encoder
+from training.assemble_checkpoint import assemble, check_size
+from training.checkpoints import learning_rate_factor, list_checkpoints
+from training.configuration import (
+    FaceDecoderTraining,
+    Training,
+    VoiceEncoderTraining,
+    load_configuration,
+)
+from training.data import load_pairs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_cast(folder / "cast")
+    return folder
+
+
+def configuration(folder: Path, part: str, output: str, **changes):
+    kind = {"voice_encoder": VoiceEncoderTraining, "face_decoder": FaceDecoderTraining}[part]
+    config = load_configuration(f"training/configs/tiny_{part}.yaml", kind)
+    places = {"dataset": str(folder / "cast"), "cache": str(folder / "cache")}
+    return dataclasses.replace(config, output=str(folder / output), **places, **changes)
+
+
+@pytest.fixture(scope="module")
+def voice_encoder(folder):
+    return train_voice_encoder.train(configuration(folder, "voice_encoder", "voice"))
+
+
+@pytest.fixture(scope="module")
+def face_decoder(folder):
+    return train_face_decoder.train(configuration(folder, "face_decoder", "face"))
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{f.relative_to(folder)}/{k}": v for f in files for k, v in load_file(f).items()}
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = weights_of(one), weights_of(other)
+    assert a.keys() == b.keys() and len(a) > 10
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_interrupted_voice_encoder_equals_uninterrupted(folder, voice_encoder):
+    config = configuration(folder, "voice_encoder", "voice_interrupted")
+    assert train_voice_encoder.train(config, stop_at_step=3) is None
+    assert_same_weights(train_voice_encoder.train(config), voice_encoder)
+
+
+def test_interrupted_face_decoder_equals_uninterrupted(folder, face_decoder):
+    config = configuration(folder, "face_decoder", "face_interrupted")
+    assert train_face_decoder.train(config, stop_at_step=3) is None
+    assert_same_weights(train_face_decoder.train(config), face_decoder)
+
+
+def test_training_changes_the_weights(folder, voice_encoder, face_decoder):
+    config = configuration(folder, "voice_encoder", "voice")
+    pairs = load_pairs(config.dataset, "train", config.cache)
+    start = train_voice_encoder.build_student(config, pairs, None).model.state_dict()
+    end = weights_of(voice_encoder)
+    attention = "voice_encoder.encoder.layers.0.attention.q_proj.weight"
+    assert not torch.equal(start[attention].half(), end[f"model.safetensors/{attention}"])
+    frozen = "voice_encoder.feature_extractor.conv_layers.0.conv.weight"
+    assert torch.equal(start[frozen].half(), end[f"model.safetensors/{frozen}"])
+    assert torch.count_nonzero(end["model.safetensors/residual_factor"]) > 128
+    assert (Path(face_decoder).parent / "samples" / "step-000006.png").is_file()
+
+
+def test_checkpoints_are_rotated(folder, voice_encoder):
+    names = [path.name for path in list_checkpoints(Path(voice_encoder).parent)]
+    assert names == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_checkpoint_can_be_exported(folder, voice_encoder, face_decoder):
+    config = configuration(folder, "voice_encoder", "voice")
+    last = list_checkpoints(config.output)[-1]
+    train_voice_encoder.export(config, last, folder / "voice_exported")
+    assert_same_weights(folder / "voice_exported", voice_encoder)
+    config = configuration(folder, "face_decoder", "face")
+    train_face_decoder.export(config, list_checkpoints(config.output)[-1], folder / "face_exported")
+    assert_same_weights(folder / "face_exported", face_decoder)
+
+
+def test_validation_is_written_beside_the_model(voice_encoder):
+    figures = json.loads((voice_encoder / "validation.json").read_text())
+    assert figures["gallery"] == 8 and figures["chance_at_5"] == 5 / 8
+    assert figures["gender_auc"] == figures["gender_auc/tone"]
+    assert 0.5 < figures["spread_of_draws"] < 2
+
+
+def test_parts_join_into_a_pipeline(folder, voice_encoder, face_decoder):
+    from modeling_speech2face import Speech2FacePipeline
+
+    output = folder / "checkpoint"
+    output.mkdir()
+    (output / "README.md").write_text("the card")
+    assemble(voice_encoder, face_decoder, output, num_inference_steps=3, guidance_scale=2.0)
+    assert (output / "README.md").read_text() == "the card"
+    assert check_size(output) < 2**20
+    pipeline = Speech2FacePipeline.from_pretrained(output, dtype=torch.float32)
+    assert pipeline.config.num_inference_steps == 3 and pipeline.config.guidance_scale == 2.0
+    pipeline.set_progress_bar_config(disable=True)
+    raw = np.full(128, 0.1, np.float32)
+    output = pipeline(face_embedding=raw, num_images_per_prompt=2, output_type="pt")
+    assert output.images.shape == (2, 3, 64, 64)
+
+
+def test_pipeline_denoises_as_the_sample_sheet_does(folder, voice_encoder, face_decoder):
+    from modeling_speech2face import Speech2FacePipeline
+
+    assemble(voice_encoder, face_decoder, folder / "same", 4, 2.0)
+    pipeline = Speech2FacePipeline.from_pretrained(folder / "same", dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    decoder = train_face_decoder.FaceDecoder(pipeline.unet, pipeline.embedding_projection)
+    mean = pipeline.voice_encoder.face_embedding_mean
+    raw = mean + 0.05
+    seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(0)))
+    expected = train_face_decoder.decode(
+        decoder, pipeline.scheduler, (raw - mean)[None], 4, 2.0, torch.Generator().manual_seed(seed)
+    )
+    image = pipeline(
+        face_embedding=raw,
+        num_images_per_prompt=1,
+        generator=torch.Generator().manual_seed(0),
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(image, (expected + 1) / 2, rtol=0, atol=1e-5)
+
+
+def test_parts_of_different_teachers_are_refused(folder, voice_encoder, face_decoder):
+    import shutil
+
+    shutil.copytree(face_decoder, folder / "foreign")
+    path = folder / "foreign" / "embedding_projection" / "config.json"
+    path.write_text(path.read_text().replace('"dlib"', '"arcface"'))
+    with pytest.raises(ValueError, match="different face recognisers"):
+        assemble(voice_encoder, folder / "foreign", folder / "refused")
+    assert not (folder / "refused").exists()
+    with pytest.raises(FileNotFoundError, match="train it first"):
+        assemble(voice_encoder, folder / "nowhere", folder / "refused")
+
+
+def test_too_large_a_checkpoint_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(bytes(2000))
+    monkeypatch.setattr("training.assemble_checkpoint.MOST_IN_A_FILE", 1999)
+    with pytest.raises(ValueError, match="a.safetensors has"):
+        check_size(tmp_path)
+
+
+def test_learning_rate_rises_stays_and_falls():
+    config = Training(steps=100, warmup_steps=10, decay_share=0.5)
+    factors = [learning_rate_factor(config, step) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and factors[9:50] == [1.0] * 41
+    assert factors[75] == pytest.approx(0.5) and factors[99] < 0.01
+    assert factors[50:] == sorted(factors[50:], reverse=True)
+
+
+def test_filter_bank_hears_its_bands(folder):
+    config = configuration(folder, "voice_encoder", "voice")
+    pairs = load_pairs(config.dataset, "train", config.cache)
+    model = train_voice_encoder.build_student(config, pairs, None).model
+    kernels = model.voice_encoder.feature_extractor.conv_layers[0].conv.weight  # (24, 1, 400)
+    response = torch.fft.rfft(kernels[:, 0], 16000).abs()  # (24, 8001), 1 Hz apart
+    peaks = response.argmax(1)
+    assert (peaks[0::3] - peaks[1::3]).abs().max() < 100  # three phases, one band
+    assert (peaks[0::3].diff() > 0).all() and peaks[0] < 300 and peaks[-1] > 5000
+    torch.testing.assert_close(
+        kernels.unflatten(0, (8, 3)).sum(1), torch.zeros(8, 1, 400), atol=1e-6, rtol=0
+    )
+
+
+def test_wrong_configuration_is_one_sentence(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("stepps: 3\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "training.train_voice_encoder", str(tmp_path / "wrong.yaml")],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2 and "unknown key 'stepps'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_accelerate_launch_runs_the_same_training(folder, voice_encoder):
+    import yaml
+
+    config = configuration(folder, "voice_encoder", "launched")
+    path = folder / "launched.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
+    result = subprocess.run(
+        [*launch, "-m", "training.train_voice_encoder", str(path)],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    launched, here = weights_of(folder / "launched" / "final"), weights_of(voice_encoder)
+    for name in here:  # the launcher chooses the number of threads, and with it the rounding
+        torch.testing.assert_close(launched[name], here[name], rtol=1e-2, atol=1e-3)
