@@ -76,8 +76,3 @@ class Speech2FaceConfig(PreTrainedConfig):
                 "Set add_adapter=False in voice_encoder_config: its layers are pooled before "
                 "an adapter."
             )
-
-    @property
-    def clip_samples(self) -> int:
-        """Length of a clip in samples."""
-        return round(self.clip_seconds * self.sampling_rate)

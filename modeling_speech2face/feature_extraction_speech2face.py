@@ -28,6 +28,11 @@ class Speech2FaceFeatureExtractor(FeatureExtractionMixin):
         self.clip_seconds = clip_seconds
         self.do_normalize = do_normalize
 
+    @property
+    def clip_samples(self) -> int:
+        """Length of a clip in samples."""
+        return round(self.clip_seconds * self.sampling_rate)
+
     def __call__(
         self,
         raw_speech: np.ndarray | list,
@@ -74,9 +79,8 @@ class Speech2FaceFeatureExtractor(FeatureExtractionMixin):
             )
         if not np.isfinite(waveform).all():
             raise ValueError("the waveform contains NaN or infinite samples; repair it first.")
-        clip_samples = round(self.clip_seconds * self.sampling_rate)
-        if waveform.size < clip_samples:
-            waveform = np.resize(waveform, clip_samples)  # np.resize repeats
+        if waveform.size < self.clip_samples:
+            waveform = np.resize(waveform, self.clip_samples)  # np.resize repeats
         if self.do_normalize:
             waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
         return waveform

@@ -237,10 +237,15 @@ class Speech2FaceModel(PreTrainedModel):
         Raises:
             ValueError: another sampling rate, or a waveform that is not mono, empty or not finite.
         """
-        return self._embed_windows([waveform], sampling_rate)[0]
+        return self._embed_windows([waveform], sampling_rate, self.feature_extractor)[0]
 
     @torch.no_grad()
-    def embed_recording(self, waveform: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+    def embed_recording(
+        self,
+        waveform: torch.Tensor,
+        sampling_rate: int,
+        feature_extractor: Speech2FaceFeatureExtractor | None = None,
+    ) -> torch.Tensor:
         """Embeds a recording of any length.
 
         Windows of `clip_seconds` cover it evenly; their embeddings are averaged with the share of
@@ -249,6 +254,8 @@ class Speech2FaceModel(PreTrainedModel):
         Args:
             waveform (array or tensor `(samples,)`): mono, -1 to 1.
             sampling_rate (`int`): in Hz; must be the configuration's.
+            feature_extractor (`Speech2FaceFeatureExtractor`, *optional*): that of the configuration
+                if None.
 
         Returns:
             `torch.Tensor` `(D,)`: the centred prediction, float32.
@@ -257,26 +264,27 @@ class Speech2FaceModel(PreTrainedModel):
             NoSpeechError: silence, noise or music, or less than one second of speech.
             ValueError: as `embed_clip`.
         """
-        if sampling_rate != self.config.sampling_rate:
+        extractor = feature_extractor or self.feature_extractor
+        if sampling_rate != extractor.sampling_rate:
             raise ValueError(
-                f"expected sampling_rate={self.config.sampling_rate} Hz, got {sampling_rate}; "
+                f"expected sampling_rate={extractor.sampling_rate} Hz, got {sampling_rate}; "
                 "resample the waveform first."
             )
         waveform = torch.as_tensor(waveform, dtype=torch.float32).cpu()
         windows, speech_share = speech_share_of_windows(
-            waveform, sampling_rate, self.config.clip_samples
+            waveform, sampling_rate, extractor.clip_samples
         )
         voiced = [window for window, share in zip(windows, speech_share, strict=True) if share > 0]
         weights = speech_share[speech_share > 0].to(self.device)
-        embeddings = self._embed_windows(voiced, sampling_rate)  # (windows, D)
+        embeddings = self._embed_windows(voiced, sampling_rate, extractor)  # (windows, D)
         return (weights[:, None] * embeddings).sum(dim=0) / weights.sum()
 
-    def _embed_windows(self, windows: list, sampling_rate: int) -> torch.Tensor:
+    def _embed_windows(self, windows: list, sampling_rate: int, extractor) -> torch.Tensor:
         """Centred predictions (windows, D) of waveforms, a few at a time."""
         embeddings = []
         for start in range(0, len(windows), WINDOWS_PER_BATCH):
             batch = windows[start : start + WINDOWS_PER_BATCH]
-            inputs = self.feature_extractor(batch, sampling_rate, return_tensors="pt")
+            inputs = extractor(batch, sampling_rate, return_tensors="pt")
             inputs = inputs.to(self.device)
             inputs["input_values"] = inputs["input_values"].to(self.dtype)
             embeddings.append(self(**inputs).face_embeddings.float())

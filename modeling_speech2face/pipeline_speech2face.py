@@ -5,6 +5,7 @@ Letters: V voices, n images a voice, N = V n images, D size of a face embedding,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -188,8 +189,8 @@ class Speech2FacePipeline(DiffusionPipeline):
         face_embeddings = predictions.repeat_interleave(num_images_per_prompt, dim=0)  # (N, D)
         if voice is not None:
             draws = [
-                self.voice_encoder.sample_face_embeddings(prediction, 1, generator)
-                for prediction, generator in zip(face_embeddings, generators, strict=True)
+                self.voice_encoder.sample_face_embeddings(prediction, 1, image_generator)
+                for prediction, image_generator in zip(face_embeddings, generators, strict=True)
             ]
             face_embeddings = torch.cat(draws)  # (N, D)
 
@@ -203,7 +204,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         certainties = certainty_of(by_voice) if num_images_per_prompt > 1 else None  # (V, S, S)
 
         # 5. Output
-        images = self._output(faces, output_type, seeds)
+        images = self._output(faces, output_type, seeds, "a face imagined from a voice")
         average_face = self._output(averages, output_type, seeds, "the average of several faces")
         certainty = None
         if certainties is not None:
@@ -232,7 +233,9 @@ class Speech2FacePipeline(DiffusionPipeline):
                     "a voice must be a path, bytes, an array or a tensor, got "
                     f"{type(voice).__name__}."
                 )
-            predictions.append(self.voice_encoder.embed_recording(waveform, own_rate))
+            predictions.append(
+                self.voice_encoder.embed_recording(waveform, own_rate, self.feature_extractor)
+            )
         return torch.stack(predictions)
 
     def _centre(self, face_embedding) -> torch.Tensor:
@@ -254,14 +257,16 @@ class Speech2FacePipeline(DiffusionPipeline):
         guided = scale > 1
         if guided:  # the halves of one batch: no face in particular, and this face
             tokens = torch.cat([self.embedding_projection.unconditional(len(tokens)), tokens])
+        self.scheduler.set_timesteps(steps, device=device)
         size = unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         shape = (len(face_embeddings), unet.config.in_channels, height, width)
         latents = randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
         latents = latents * getattr(self.scheduler, "init_noise_sigma", 1.0)
-        step_kwargs = self._step_kwargs(generators)
+        # Stochastic schedulers take the generators; the others do not know the argument.
+        known = signature(self.scheduler.step).parameters
+        step_kwargs = {"generator": generators} if "generator" in known else {}
 
-        self.scheduler.set_timesteps(steps, device=device)
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             model_input = torch.cat([latents, latents]) if guided else latents
             if hasattr(self.scheduler, "scale_model_input"):
@@ -278,13 +283,6 @@ class Speech2FacePipeline(DiffusionPipeline):
                 latents = (changed or {}).get("latents", latents)
         return latents
 
-    def _step_kwargs(self, generators: list) -> dict:
-        """Stochastic schedulers take the generators, the others do not know the argument."""
-        from inspect import signature
-
-        known = signature(self.scheduler.step).parameters
-        return {"generator": generators} if "generator" in known else {}
-
     def _decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to faces (N, 3, S, S), 0 to 1."""
         if self.vae is not None:
@@ -295,7 +293,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         return (faces / 2 + 0.5).clamp(0, 1)
 
     def _output(
-        self, images: torch.Tensor, output_type: str, seeds: list[int], content: str | None = None
+        self, images: torch.Tensor, output_type: str, seeds: list[int], content: str
     ) -> list | np.ndarray | torch.Tensor:
         """Faces (N, 3, S, S) or maps (N, S, S), 0 to 1, in the form that was asked for."""
         if output_type == "pt":
@@ -306,8 +304,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         if images.ndim == 3:
             arrays = in_colour(arrays)
         checkpoint = _name_of(self.config.get("_name_or_path"))
-        content = content or "a face imagined from a voice"
-        per_voice = len(seeds) // len(arrays) if len(arrays) else 1
+        per_voice = len(seeds) // len(arrays)  # seeds stand in the order of the faces
         return [
             with_provenance(
                 Image.fromarray((array * 255).round().astype(np.uint8)),

@@ -37,10 +37,6 @@ def test_the_mean_defaults_to_zeros_of_the_right_length():
     assert Speech2FaceConfig(face_embedding_size=5).face_embedding_mean == [0.0] * 5
 
 
-def test_a_clip_is_counted_in_samples():
-    assert tiny_config(clip_seconds=0.5).clip_samples == 8000
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

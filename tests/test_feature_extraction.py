@@ -25,6 +25,10 @@ def test_short_speech_is_looped_to_the_clip(extractor):
     np.testing.assert_array_equal(row, np.concatenate([speech, speech, speech[:2000]]))
 
 
+def test_a_clip_is_counted_in_samples(extractor):
+    assert extractor.clip_samples == 8000
+
+
 def test_long_speech_is_left_whole_and_the_batch_is_padded_with_a_mask(extractor):
     long, short = noise(12000, 1), noise(8000, 2)
     batch = extractor([long, short], RATE, return_tensors="pt")

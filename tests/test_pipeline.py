@@ -96,7 +96,10 @@ def test_a_stochastic_scheduler_repeats_itself_too():
     np.testing.assert_allclose(few, many[:2], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"])
+@pytest.mark.parametrize(
+    "name",
+    ["DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "FlowMatchEulerDiscreteScheduler"],
+)
 def test_other_schedulers_work(name):
     import diffusers
 
@@ -114,6 +117,13 @@ def test_a_voice_may_be_a_path_bytes_an_array_or_a_tensor(pipe):
     assert np.array_equal(images_of(pipe, content), expected)
     assert np.array_equal(images_of(pipe, waveform, sampling_rate=RATE), expected)
     assert np.array_equal(images_of(pipe, torch.from_numpy(waveform), sampling_rate=RATE), expected)
+
+
+def test_the_feature_extractor_of_the_pipeline_is_the_one_that_is_used():
+    pipe = tiny_pipeline()
+    before = images_of(pipe)
+    pipe.feature_extractor.clip_seconds = 2.0
+    assert not np.array_equal(images_of(pipe), before)
 
 
 def test_a_waveform_of_another_rate_is_resampled(pipe):
