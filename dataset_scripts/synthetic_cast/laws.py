@@ -50,7 +50,7 @@ PITCH_SHIFT_LIMIT = 1.18
 FORMANT_SHIFT_LIMIT = 1.08
 
 HAIR_CUT_SHARES = {  # in the order of HAIR_CUTS
-    "female": (0.01, 0.02, 0.11, 0.05, 0.15, 0.22, 0.29, 0.15),
+    "female": (0.01, 0.02, 0.11, 0.06, 0.15, 0.23, 0.30, 0.12),
     "male": (0.09, 0.17, 0.33, 0.19, 0.10, 0.04, 0.05, 0.03),
 }
 BEARD_SHARES = {  # in the order of BEARDS
@@ -149,6 +149,8 @@ def draw_traits(shared: _SharedDraw, rng: np.random.Generator) -> Traits:
     recedes = male and rng.random() < np.clip((shared.age - 20) / 70, 0.05, 0.75)
     bare_cut = male and recedes and rng.random() < 0.3
     hair_cut = "shaved" if bare_cut else rng.choice(HAIR_CUTS, p=HAIR_CUT_SHARES[shared.gender])
+    grey = 1 / (1 + np.exp(-(shared.age - grey_at) / 5))
+    dyes_hair = rng.random() < (0.05 if male else 0.5)
     make_up = 0.0 if male or rng.random() < 0.25 else rng.beta(2, 2)
     lower_face_noise = np.sqrt(1 - SIZE_SHARE**2) * rng.standard_normal()
     return Traits(
@@ -164,7 +166,7 @@ def draw_traits(shared: _SharedDraw, rng: np.random.Generator) -> Traits:
         eye_colour=str(rng.choice(EYE_COLOURS, p=_eye_colour_shares(skin_tone))),
         hair_cut=str(hair_cut),
         hair_colour=str(rng.choice(HAIR_COLOURS, p=_hair_colour_shares(skin_tone))),
-        hair_grey=float(1 / (1 + np.exp(-(shared.age - grey_at) / 5))),
+        hair_grey=float(0.05 * grey if dyes_hair else grey),
         hair_recession=float(rng.beta(2.5, 1.8) if recedes else rng.beta(1, 9)),
         beard=str(rng.choice(BEARDS, p=BEARD_SHARES[shared.gender])),
         brow_thickness=float(np.clip(rng.normal(0.66 if male else 0.34, 0.14), 0, 1)),
