@@ -17,6 +17,7 @@ _HOMES = {
     "NoSpeechError": "voice_activity",
     "speech_probabilities": "voice_activity",
     "save_with_code": "auto",
+    "AudioCutWarning": "audio",
     "AudioError": "audio",
     "load_audio": "audio",
     "resample": "audio",
@@ -37,7 +38,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 if TYPE_CHECKING:  # for editors; the same names as in _HOMES
-    from .audio import AudioError, load_audio, resample
+    from .audio import AudioCutWarning, AudioError, load_audio, resample
     from .auto import save_with_code
     from .configuration_speech2face import Speech2FaceConfig
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor

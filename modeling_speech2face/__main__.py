@@ -26,16 +26,18 @@ def main(argv: list[str] | None = None) -> int:
 
     from tqdm import tqdm
 
+    from .audio import AudioCutWarning
+
     voices = tqdm(arguments.voices, unit="voice", disable=len(arguments.voices) == 1)
     failures = 0
     for voice in voices:
         try:
             with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
+                warnings.simplefilter("ignore")  # the libraries' are not for the user
+                warnings.simplefilter("always", AudioCutWarning)
                 _imagine(pipeline, voice, arguments)
             for warning in caught:
-                if str(voice) in str(warning.message):  # ours; the libraries' are not for the user
-                    tqdm.write(str(warning.message), file=sys.stderr)
+                tqdm.write(f"speech2face: {warning.message}", file=sys.stderr)
         except (OSError, ValueError) as error:
             failures += 1
             message = str(error)

@@ -15,6 +15,10 @@ class AudioError(ValueError):
     """The source cannot be read as sound; the message says why in one sentence."""
 
 
+class AudioCutWarning(UserWarning):
+    """Only the start of a recording is used, because it is longer than what may be read."""
+
+
 def load_audio(
     source: str | Path | bytes | BinaryIO,
     sampling_rate: int = 16000,
@@ -84,7 +88,8 @@ def _decode(file: BinaryIO, name: str, sampling_rate: int, max_seconds: float) -
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name} contains samples that are not numbers: export it again.")
     if is_longer:
-        warnings.warn(f"Only the first {max_seconds:g} s of {name} are used.", stacklevel=3)
+        message = f"only the first {max_seconds:g} s of {name} are used."
+        warnings.warn(message, AudioCutWarning, stacklevel=3)
     return waveform
 
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from modeling_speech2face import AudioError, load_audio, resample
+from modeling_speech2face import AudioCutWarning, AudioError, load_audio, resample
 
 RATE = 16000
 SAMPLE = Path("samples/librispeech-2414.flac")
@@ -100,7 +100,7 @@ def test_paths_bytes_and_open_files_give_the_same():
 
 
 def test_what_is_too_long_is_cut_with_a_warning():
-    with pytest.warns(UserWarning, match=r"Only the first 2 s of .*2414.flac are used"):
+    with pytest.warns(AudioCutWarning, match=r"only the first 2 s of .*2414.flac are used"):
         start = load_audio(SAMPLE, max_seconds=2)
     assert np.array_equal(start, load_audio(SAMPLE)[: 2 * RATE])
     with warnings.catch_warnings():
