@@ -120,7 +120,10 @@ def test_card_names_the_teacher_and_what_it_was_made_from(cast):
     assert about["configuration"]["seed"] == 3
     assert "faces are of nobody" in card.text and "CC BY 4.0" in card.text
     assert "formant spacing" in card.text  # the laws, in words
-    assert Image.open(cast / "contact_sheet.png").width == 6 * 224
+    sheet = np.asarray(Image.open(cast / "contact_sheet.png"))
+    assert sheet.shape == (240, 6 * 224, 3)
+    tiles = sheet[:224].reshape(224, 6, 224, 3)
+    assert [bool((tiles[:, k] < 255).any()) for k in range(6)] == 3 * [True] + 3 * [False]
 
 
 def test_killed_run_continues_to_the_same_bytes(cast, base_voices, tmp_path, monkeypatch):

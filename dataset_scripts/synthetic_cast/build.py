@@ -347,15 +347,17 @@ def _contact_sheet(out: Path):
     from PIL import Image, ImageDraw
 
     columns = ["speaker_id", "face", "traits", "voice_parameters"]
+    files = [file for split in SPLITS for file in sorted(out.glob(f"{split}-*.parquet"))]
     members = {}
-    for path in sorted(
-        out.glob("*-of-*.parquet"), key=lambda p: SPLITS.index(p.stem.split("-")[0])
+    for group in (
+        group
+        for file in files
+        for group in pyarrow.parquet.ParquetFile(file).iter_batches(100, columns=columns)
     ):
-        for group in pyarrow.parquet.ParquetFile(path).iter_batches(100, columns=columns):
-            for row in group.to_pylist():
-                members.setdefault(row["speaker_id"], row)
-            if len(members) >= SHEET_MEMBERS:
-                break
+        for row in group.to_pylist():
+            members.setdefault(row["speaker_id"], row)
+        if len(members) >= SHEET_MEMBERS:
+            break
     chosen = list(members.values())[:SHEET_MEMBERS]
     tile, caption = 224, 16
     lines = max(1, -(-len(chosen) // SHEET_COLUMNS))
