@@ -88,11 +88,11 @@ class SkinPainter:
     def paint(self, traits: Traits) -> np.ndarray:
         """Return the texture (HEIGHT, WIDTH, 4) uint8: sRGB, and the relief in the last channel."""
         rng = np.random.default_rng([traits.seed, 12])
-        side, y = self.side, self.y
         skin = skin_colour(traits).astype(np.float32)
         melanin = traits.skin_tone
         male = traits.masculinity
-        old = float(np.clip((traits.age - 28) / 47, 0, 1))
+        # Lines are drawn deeper in coarse skin.
+        old = float(np.clip((traits.age - 28) / 47, 0, 1) * (0.75 + 0.25 * male))
         colour = np.empty((HEIGHT, WIDTH, 3), np.float32)
         colour[:] = skin
         # 1. Tone: blotches, redness of cheeks, nose and ears, darker round the eyes.
@@ -144,8 +144,8 @@ class SkinPainter:
             return {"stubble": 0.42}.get(traits.beard, 0.82)
         if traits.gender != "male":
             return 0.0
-        darkness = 1 - hair_colour(traits).mean()
-        return float(rng.uniform(0.10, 0.26) * darkness * (1 - 0.5 * traits.hair_grey))
+        darkness = max(0.65, 1 - hair_colour(traits).mean())
+        return float(rng.uniform(0.16, 0.32) * darkness * (1 - 0.4 * traits.hair_grey))
 
     def _make_up(self, colour, traits: Traits, rng: np.random.Generator) -> None:
         female = 1 - traits.masculinity
@@ -321,7 +321,7 @@ def lip_colour(traits: Traits) -> np.ndarray:
     rng = np.random.default_rng([traits.seed, 13])
     male = traits.masculinity
     natural = skin_colour(traits) * (
-        np.array([0.86, 0.66, 0.68]) * (1 - male) + np.array([0.84, 0.76, 0.74]) * male
+        np.array([0.87, 0.60, 0.63]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
     )
     stick = np.array(LIPSTICKS[rng.integers(len(LIPSTICKS))]) / 255
     stick = stick * (1 - 0.45 * traits.skin_tone)

@@ -40,7 +40,7 @@ class Clothes:
 
 @dataclass(frozen=True)
 class Camera:
-    """Distance in metres, share of the picture's height that the head fills, shift of its middle."""
+    """Distance (metres), share of the height that the head fills, shift of its middle; sensor."""
 
     distance: float
     head_share: float

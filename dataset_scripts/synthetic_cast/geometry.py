@@ -278,13 +278,13 @@ def local_changes_of(traits: Traits) -> dict[str, float]:
         for name, weight in group:
             changes[name] = changes.get(name, 0.0) + weight * amount
 
-    for group, amount in zip(SHAPE_GROUPS, traits.shape):
+    for group, amount in zip(SHAPE_GROUPS, traits.shape, strict=True):
         add(group, float(np.clip(amount, -2.2, 2.2)) * 0.6)
     add(BASE_GROUP, 1.0)
     add(LOWER_FACE_GROUP, float(np.clip(traits.lower_face, -2.5, 2.5)))
     add(MASCULINE_GROUP, 2 * traits.masculinity - 1)
     old = float(np.clip((traits.age - 30) / 45, 0, 1))
-    add(AGE_GROUP, old)
+    add(AGE_GROUP, old * (0.75 + 0.25 * traits.masculinity))
     for name in [n for n in changes if n.startswith("l-")]:
         changes["r-" + name[2:]] = changes[name]
     return {name: float(np.clip(value, -1, 1)) for name, value in changes.items()}

@@ -54,7 +54,7 @@ CUTS = {
     "curly": Cut(0.065, 0.040, 3200, 0.0025, 0.8, 0.05, 0.018),
     "bob": Cut(0.20, 0.13, 3600, 0.0026, 0.15, 1.0, 0.012),
     "long": Cut(0.38, 0.34, 3800, 0.0028, 0.15, 1.0, 0.010),
-    "tied_back": Cut(0.16, 0.13, 3600, 0.0024, 0.05, 0.0, 0.004),
+    "tied_back": Cut(0.16, 0.13, 3600, 0.0024, 0.05, 0.0, 0.006),
 }
 COMB_REACH = 0.055  # metres over which a strand keeps its combed direction before it falls
 
@@ -82,12 +82,8 @@ class HairGrower:
         parts = [self._scalp(traits, fine, normals, radius, rng)]
         if traits.beard in ("moustache", "goatee", "full"):
             parts.append(self._beard(traits, fine, normals, rng))
-        parts = [p for p in parts if len(p.points)]
-        if not parts:
-            empty = np.zeros((0, POINTS, 3), np.float32)
-            return Strands(empty, empty[..., 0], empty, np.zeros(0, np.int32))
-        fields = zip(*((p.points, p.widths, p.colours, p.anchor) for p in parts))
-        return Strands(*(np.concatenate(f) for f in fields))
+        names = ("points", "widths", "colours", "anchor")
+        return Strands(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     def _scalp(self, traits, fine, normals, radius, rng) -> Strands:
         cut = CUTS[traits.hair_cut]
@@ -183,7 +179,8 @@ class _Style:
         self.part_x = float(rng.choice((-1, 1)) * rng.uniform(0.018, 0.04))
         if self.kind in ("bob", "long"):
             self.part_x = float(rng.normal(0, 0.018))
-        self.knot = np.array([0.0, rng.uniform(0.90, 0.98), -0.075], np.float32)
+        knots = ((0.0, 0.92, -0.075), (0.0, 0.97, -0.075), (0.0, 1.018, -0.01))
+        self.knot = np.array(knots[rng.integers(3)], np.float32)  # low, middle, on top
         self.fringe = self.kind in ("bob", "long") and rng.random() < 0.3
         self.wave = float(rng.uniform(0, 1)) if self.kind != "curly" else 1.0
         self.scale = float(rng.uniform(0.75, 1.25))
@@ -196,9 +193,11 @@ class _Style:
         top = np.clip((at[:, 1] - 0.93) / 0.045, 0, 1)
         length = (self.cut.sides + (self.cut.top - self.cut.sides) * top) * self.scale
         if self.fringe:
-            front = (at[:, 2] > 0.10) & (np.abs(at[:, 0]) < 0.045)
-            length = np.where(front, 0.075, length)
+            length = np.where(self._is_fringe(at), 0.06, length)
         return (length * rng.uniform(0.72, 1.12, len(at))).astype(np.float32)
+
+    def _is_fringe(self, at: np.ndarray) -> np.ndarray:
+        return self.fringe & (at[:, 2] > 0.10) & (np.abs(at[:, 0]) < 0.045)
 
     def comb(self, at: np.ndarray, normal: np.ndarray) -> np.ndarray:
         """Return the direction (S, 3) in which hair rooted at `at` is combed."""
@@ -211,7 +210,7 @@ class _Style:
             back = np.where(np.abs(x) < 0.02, -0.35, -0.15)
             direction = np.stack([away * 0.9, zero - 0.35, back + zero], 1)
             if self.fringe:
-                front = (z > 0.10) & (np.abs(x) < 0.045)
+                front = self._is_fringe(at)
                 straight = np.stack([zero + 0.3 * self.swept, zero - 0.3, zero + 1.0], 1)
                 direction = np.where(front[:, None], straight, direction)
         elif self.kind == "tied_back":
@@ -246,6 +245,7 @@ class _Style:
         points = np.empty((number, POINTS, 3), np.float32)
         points[:, 0] = p = root - 0.001 * normal
         phase = rng.uniform(0, 2 * np.pi, number).astype(np.float32)
+        is_fringe = self._is_fringe(at)
         travelled = np.zeros((number, 1), np.float32)
         for k in range(1, POINTS):
             t = k / (POINTS - 1)
@@ -259,8 +259,9 @@ class _Style:
             step = (length * share[k - 1])[:, None]
             travelled = travelled + step
             p = p + step * direction
-            if cut.gravity > 0.9 and not self.fringe:
-                p = _beside_the_face(p, side, radius_of_face=0.062)
+            if cut.gravity > 0.9:
+                beside = _beside_the_face(p, side, radius_of_face=0.062)
+                p = np.where(is_fringe[:, None], p, beside)
             moved = grower.push_out(p, radius, gap * min(1.0, 3.0 * t) * top)
             direction = _unit(0.6 * direction + 0.4 * _unit(moved - points[:, k - 1]))
             p = moved
@@ -272,7 +273,22 @@ class _Style:
         along = _unit(np.diff(points, axis=1))
         whole &= ((along[:, 1:] * along[:, :-1]).sum(-1) > -0.3).all(1)
         whole &= ~(across_face & (points[:, 1:, 2] > 0.09) & (points[:, 1:, 1] < 0.985)).any(1)
+        if self.kind == "tied_back":
+            points[: number // 5] = self._bun(number // 5, rng)
+            whole[: number // 5] = True
         return self._curl(points, normal, phase, rng), whole
+
+    def _bun(self, number: int, rng) -> np.ndarray:
+        """Return strands wound around a ball at the knot."""
+        size = 0.026 * self.scale
+        pole = _unit(rng.normal(0, 1, (number, 3)))
+        start = _unit(np.cross(pole, rng.normal(0, 1, (number, 3))))
+        other = np.cross(pole, start)
+        turn = np.linspace(0, 0.9 * np.pi, POINTS)[None, :, None]
+        ring = np.cos(turn) * start[:, None] + np.sin(turn) * other[:, None]
+        outside = self.knot + 0.6 * size * _unit(self.knot - CENTRE)
+        layer = size * rng.uniform(0.85, 1.0, (number, 1, 1))
+        return (outside + layer * ring).astype(np.float32)
 
     def _curl(self, points, normal, phase, rng) -> np.ndarray:
         """Add waves or curls across each strand."""

@@ -84,7 +84,7 @@ class FaceRenderer:
         topology = self._model.topology
         scalp = scalp_cover(topology.canonical, traits) * (self._ears < 0.3)
         scalp = scalp * (topology.part == BODY) * (topology.canonical[:, 1] > 0.79)
-        stubble = {"shaved": 0.42, "buzz": 0.75}.get(traits.hair_cut, 0.92)
+        stubble = {"shaved": 0.42, "buzz": 0.75}.get(traits.hair_cut, 1.0)
         strands = self._grower.grow(traits, rest, normals)
         on_scalp = strands.anchor < 0
         person = _Person(
@@ -219,9 +219,8 @@ class FaceRenderer:
         skin = appearance.skin_colour(traits)
         hair = appearance.greyed(appearance.hair_colour(traits), traits.hair_grey)
         clothes = frame.clothes
-        scalp = (
-            0.75 * hair + 0.25 * skin if traits.hair_cut != "shaved" else 0.6 * hair + 0.4 * skin
-        )
+        bare = {"shaved": 0.4, "buzz": 0.25}.get(traits.hair_cut, 0.05)
+        scalp = (1 - bare) * hair + bare * skin
         canonical_eyes = self._canonical_eyes()
         own = dict(
             lip_colour=appearance.lip_colour(traits),

@@ -120,7 +120,8 @@ void main() {
     // Light bleeds red through thin skin, less through dark skin.
     vec3 wrap = vec3(0.42, 0.18, 0.12) * clamp(albedo.r * 1.6, 0.1, 1.0) + 0.06;
     float ao = open_sky * open_sky * mix(1.0, 0.35, inside);
-    vec3 c = shade(albedo, n, mix(wrap, vec3(0.15), cloth), gloss, mix(16.0, 34.0, mask), shadow, ao);
+    wrap = mix(wrap, vec3(0.15), cloth);
+    vec3 c = shade(albedo, n, wrap, gloss, mix(16.0, 34.0, mask), shadow, ao);
     colour = vec4(to_display(c), 1.0);
 }
 """
