@@ -151,11 +151,11 @@ def draw_traits(shared: _SharedDraw, rng: np.random.Generator) -> Traits:
     hair_cut = "shaved" if bare_cut else rng.choice(HAIR_CUTS, p=HAIR_CUT_SHARES[shared.gender])
     grey = 1 / (1 + np.exp(-(shared.age - grey_at) / 5))
     dyes_hair = rng.random() < (0.05 if male else 0.5)
-    make_up = 0.0 if male or rng.random() < 0.25 else rng.beta(2, 2)
+    make_up = 0.0 if male or rng.random() < 0.15 else rng.beta(2.5, 2)
     lower_face_noise = np.sqrt(1 - SIZE_SHARE**2) * rng.standard_normal()
     return Traits(
         gender=shared.gender,
-        masculinity=float(np.clip(rng.normal(0.92 if male else 0.08, 0.06), 0, 1)),
+        masculinity=float(np.clip(rng.normal(0.94 if male else 0.06, 0.05), 0, 1)),
         age=shared.age,
         lower_face=float(SIZE_SHARE * shared.size + lower_face_noise),
         weight=float(np.clip(rng.normal(0.5, 0.17), 0.05, 0.95)),
@@ -169,7 +169,7 @@ def draw_traits(shared: _SharedDraw, rng: np.random.Generator) -> Traits:
         hair_grey=float(0.05 * grey if dyes_hair else grey),
         hair_recession=float(rng.beta(2.5, 1.8) if recedes else rng.beta(1, 9)),
         beard=str(rng.choice(BEARDS, p=BEARD_SHARES[shared.gender])),
-        brow_thickness=float(np.clip(rng.normal(0.66 if male else 0.34, 0.14), 0, 1)),
+        brow_thickness=float(np.clip(rng.normal(0.69 if male else 0.31, 0.12), 0, 1)),
         make_up=float(make_up),
         shape=tuple(float(value) for value in rng.standard_normal(SHAPE_COMPONENTS)),
         seed=int(rng.integers(2**31)),
