@@ -57,6 +57,8 @@ LOWER_FACE_GROUP = (
     ("chin-jaw-drop-incr", 0.22),
     ("l-cheek-volume-incr", 0.06),
 )
+JAW_WIDTH = 0.035  # share of the width of the lower face, one standard unit
+JAW_DIMORPHISM = 0.02
 # From feminine (-1) to masculine (+1), beyond anny's own weak dimorphism.
 MASCULINE_GROUP = (
     ("chin-width-incr", 0.30),
@@ -173,11 +175,16 @@ class HeadModel:
         side = self.rest_coarse({}, {})[eye, 0] > 0
         self._eye_vertices = (eye[side], eye[~side])
         average = self.rest_coarse({}, {})
+        self._lower_face = _lower_face_weight(average)
         self._average_eyes = np.mean([average[v].mean(0) for v in self._eye_vertices], 0)
 
     def head(self, traits: Traits) -> Head:
         """Return the head of a person at rest."""
         coarse = self.rest_coarse(phenotypes_of(traits), local_changes_of(traits))
+        # anny has no local change for the width of the jaw: widen the lower face itself.
+        width = JAW_WIDTH * float(np.clip(traits.lower_face, -2.5, 2.5))
+        width += JAW_DIMORPHISM * (2 * traits.masculinity - 1)
+        coarse[:, 0] *= 1 + width * self._lower_face
         # All heads share the place of the eyes, so that one camera and one pivot serve them.
         middle = np.mean([coarse[v].mean(0) for v in self._eye_vertices], 0)
         coarse += self._average_eyes - middle
@@ -299,6 +306,13 @@ def load_head_model() -> HeadModel:
 def _to_viewer(xyz: np.ndarray) -> np.ndarray:
     """anny looks along -y with z up; the viewer is at +z with y up."""
     return np.stack([xyz[..., 0], xyz[..., 2], -xyz[..., 1]], -1)
+
+
+def _lower_face_weight(average: np.ndarray) -> np.ndarray:
+    """Return how much (0 to 1) each control vertex belongs to jaw and lower face."""
+    y, z = average[:, 1], average[:, 2]
+    above_neck = np.clip((y - 0.755) / 0.03, 0, 1)
+    return np.clip((0.885 - y) / 0.05, 0, 1) * above_neck * np.clip((z + 0.01) / 0.04, 0, 1)
 
 
 def _read_groups(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

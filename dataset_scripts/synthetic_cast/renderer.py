@@ -49,8 +49,8 @@ class FaceRenderer:
     def __init__(self, size: int = 256) -> None:
         self.size = size
         self._gl = _create_context()
-        self._model = load_head_model()
-        topology = self._model.topology
+        self.model = load_head_model()
+        topology = self.model.topology
         lips, ears = _load_mask("lips"), _load_mask("ears")
         self._ears = _sample_mask(ears, topology.texture_uv)
         self._painter = appearance.SkinPainter(topology)
@@ -58,7 +58,7 @@ class FaceRenderer:
         self._people: OrderedDict[Traits, _Person] = OrderedDict()
         self._build_targets()
         self._build_programs(lips)
-        self._build_surface(_ambient_occlusion(self._model))
+        self._build_surface(_ambient_occlusion(self.model))
 
     def render(self, traits: Traits, frame: Frame) -> np.ndarray:
         """Return the picture (size, size, 3) uint8 of a person in one frame.
@@ -67,8 +67,8 @@ class FaceRenderer:
         that further frames of the same person are cheaper.
         """
         person = self._person(traits)
-        coarse = self._model.express(person.coarse, frame.expression)
-        fine, normals = self._model.subdivide(coarse)
+        coarse = self.model.express(person.coarse, frame.expression)
+        fine, normals = self.model.subdivide(coarse)
         self._write_person(person, fine, normals)
         self._set_uniforms(traits, person, frame)
         self._draw_shadow()
@@ -79,9 +79,9 @@ class FaceRenderer:
         if traits in self._people:
             self._people.move_to_end(traits)
             return self._people[traits]
-        head = self._model.head(traits)
-        rest, normals = self._model.subdivide(head.coarse)
-        topology = self._model.topology
+        head = self.model.head(traits)
+        rest, normals = self.model.subdivide(head.coarse)
+        topology = self.model.topology
         scalp = scalp_cover(topology.canonical, traits) * (self._ears < 0.3)
         scalp = scalp * (topology.part == BODY) * (topology.canonical[:, 1] > 0.79)
         stubble = {"shaved": 0.42, "buzz": 0.75}.get(traits.hair_cut, 1.0)
@@ -136,7 +136,7 @@ class FaceRenderer:
         self._skin.repeat_x = self._skin.repeat_y = False
 
     def _build_surface(self, occlusion: np.ndarray) -> None:
-        gl, topology = self._gl, self._model.topology
+        gl, topology = self._gl, self.model.topology
         # Triangles in the order of their materials: skin, eyes, teeth and lashes.
         material = np.minimum(topology.part[topology.triangles[:, 0]], len(self._materials) - 1)
         triangles = topology.triangles[np.argsort(material, kind="stable")]
@@ -251,7 +251,7 @@ class FaceRenderer:
         self._grain.use(4)
 
     def _canonical_eyes(self) -> np.ndarray:
-        topology = self._model.topology
+        topology = self.model.topology
         eyes = topology.canonical[topology.part == 1]
         return np.stack([eyes[eyes[:, 0] > 0].mean(0), eyes[eyes[:, 0] < 0].mean(0)])
 
