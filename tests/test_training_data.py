@@ -49,6 +49,8 @@ def test_second_reading_decodes_nothing(cast, tmp_path, monkeypatch):
 
 
 def test_missing_split_and_missing_card_are_refused(cast, tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a data set"):
+        load_pairs(str(tmp_path / "nothing"), "train", str(tmp_path))
     (tmp_path / "bare").mkdir()
     with pytest.raises(ValueError, match="names its teacher"):
         teacher_of(str(tmp_path / "bare"))

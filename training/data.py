@@ -111,14 +111,26 @@ def teacher_of(dataset: str) -> str:
     """The teacher's name, from the metadata of the data set's card.
 
     Raises:
+        FileNotFoundError: if there is no such data set.
         ValueError: if there is no card, or it names no teacher.
     """
     from huggingface_hub import DatasetCard
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
 
     path = Path(dataset)
     if path.is_dir() and not (path / "README.md").is_file():
         raise ValueError(f"{dataset} has no README.md that names its teacher: build it again")
-    card = DatasetCard.load(path / "README.md" if path.is_dir() else dataset)
+    try:
+        card = DatasetCard.load(path / "README.md" if path.is_dir() else dataset)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise FileNotFoundError(
+            f"{dataset} is neither a folder nor a data set that can be reached on the Hub: build it "
+            "first, see training/README.md"
+        ) from error
     name = (card.data.to_dict().get("speech2face") or {}).get("face_recogniser")
     if not name:
         raise ValueError(
