@@ -128,7 +128,7 @@ def teacher_of(dataset: str) -> str:
         card = DatasetCard.load(path / "README.md" if path.is_dir() else dataset)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
-            f"{dataset} is neither a folder nor a data set that can be reached on the Hub: build it "
+            f"{dataset} is neither a folder nor a data set that the Hub has: build it "
             "first, see training/README.md"
         ) from error
     name = (card.data.to_dict().get("speech2face") or {}).get("face_recogniser")

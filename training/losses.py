@@ -85,7 +85,7 @@ def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
 
     Args:
         predicted_voice: (B, V), from an auxiliary head that does not ship.
-        teacher_voice: (B, V), of the clean recording.
+        teacher_voice: (B, V), of the clean recording, centred by its mean over the training set.
 
     Returns:
         Scalar, between 0 and 2. Source: Reimers and Gurevych, arXiv 2004.09813, the student copies

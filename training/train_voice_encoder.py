@@ -212,7 +212,8 @@ def _voices(pairs: Pairs, config: VoiceEncoderTraining) -> np.ndarray | None:
         return None
     from training.voice_teacher import voice_embeddings
 
-    return voice_embeddings(pairs, config.voice_teacher)
+    voices = voice_embeddings(pairs, config.voice_teacher)  # (N, V)
+    return voices - voices.mean(0)  # centred, as faces are: a constant must not look like an answer
 
 
 class VoiceBatches:
