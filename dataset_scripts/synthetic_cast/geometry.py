@@ -134,11 +134,9 @@ class Head:
 
     Attributes:
         coarse: (C, 3) float32, control vertices without expression.
-        eye_centres: (2, 3) float32, left and right eyeball.
     """
 
     coarse: np.ndarray
-    eye_centres: np.ndarray
 
 
 class HeadModel:
@@ -188,8 +186,7 @@ class HeadModel:
         # All heads share the place of the eyes, so that one camera and one pivot serve them.
         middle = np.mean([coarse[v].mean(0) for v in self._eye_vertices], 0)
         coarse += self._average_eyes - middle
-        centres = np.stack([coarse[v].mean(0) for v in self._eye_vertices])
-        return Head(coarse, centres.astype(np.float32))
+        return Head(coarse)
 
     def rest_coarse(self, phenotypes: dict, local_changes: dict) -> np.ndarray:
         """Return control vertices (C, 3) for anny's phenotypes and local changes."""

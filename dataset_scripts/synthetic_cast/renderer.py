@@ -14,9 +14,9 @@ from .traits import Traits
 
 __all__ = ["FaceRenderer", "Frame", "draw_frame"]
 
-SUPERSAMPLING = 1.5
-SHADOW_SIZE = 512
-BACKDROP_SIZE = 32
+SUPERSAMPLING = 1.5  # drawn pixels a side for one of the picture
+SHADOW_SIZE = 512  # pixels
+BACKDROP_SIZE = 32  # pixels, enlarged without steps when drawn
 HEAD_MIDDLE = np.array([0.0, 0.898, 0.06])  # metres, on the average head
 HEAD_HEIGHT = 0.235  # metres, chin to crown of the average head
 CACHED_PEOPLE = 16
@@ -32,8 +32,6 @@ class _Person:
     scalp: np.ndarray  # (V,) how densely hair grows
     strands: Strands
     strand_data: bytes  # the scalp's ribbons
-    scalp_count: int
-    eye_centres: np.ndarray
 
 
 class FaceRenderer:
@@ -61,18 +59,27 @@ class FaceRenderer:
         self._build_surface(_ambient_occlusion(self.model))
 
     def render(self, traits: Traits, frame: Frame) -> np.ndarray:
-        """Return the picture (size, size, 3) uint8 of a person in one frame.
+        """Draws one picture of one person.
 
-        The same traits and frame give the same bytes. A person's shape, skin and hair are kept, so
-        that further frames of the same person are cheaper.
+        A person's shape, skin and hair are kept for a while, so that further frames are cheaper.
+
+        Args:
+            traits: who it is.
+            frame: how and where; `draw_frame` draws portraits, a film sets one frame after another.
+
+        Returns:
+            (size, size, 3) uint8 RGB; the same bytes for the same traits and frame.
+
+        Raises:
+            KeyError: if the frame's expression names an action that anny does not have.
         """
         person = self._person(traits)
         coarse = self.model.express(person.coarse, frame.expression)
         fine, normals = self.model.subdivide(coarse)
         self._write_person(person, fine, normals)
-        self._set_uniforms(traits, person, frame)
+        self._set_uniforms(traits, frame)
         self._draw_shadow()
-        picture = self._draw_picture(frame, fine)
+        picture = self._draw_picture(frame)
         return _photograph(picture, self.size, frame)
 
     def _person(self, traits: Traits) -> _Person:
@@ -86,16 +93,13 @@ class FaceRenderer:
         scalp = scalp * (topology.part == BODY) * (topology.canonical[:, 1] > 0.79)
         stubble = {"shaved": 0.42, "buzz": 0.75}.get(traits.hair_cut, 1.0)
         strands = self._grower.grow(traits, rest, normals)
-        on_scalp = strands.anchor < 0
         person = _Person(
             head.coarse,
             rest,
             self._painter.paint(traits),
             (scalp * stubble).astype(np.float32),
             strands,
-            _ribbons(strands, on_scalp, None),
-            int(on_scalp.sum()),
-            head.eye_centres,
+            _ribbons(strands, strands.anchor < 0, None),
         )
         self._people[traits] = person
         if len(self._people) > CACHED_PEOPLE:
@@ -199,7 +203,7 @@ class FaceRenderer:
             self._strand_buffer.write(data)
         self._strand_indices = count * (POINTS - 1) * 6
 
-    def _set_uniforms(self, traits: Traits, person: _Person, frame: Frame) -> None:
+    def _set_uniforms(self, traits: Traits, frame: Frame) -> None:
         rng = np.random.default_rng([traits.seed, 31])
         turn = _rotation(frame.yaw, frame.pitch, frame.roll)
         camera, eye = _camera(frame.camera)
@@ -240,7 +244,6 @@ class FaceRenderer:
             for name, value in {**shared, **own}.items():
                 if name in program:
                     program[name].value = _uniform(value)
-        self._strand["thicken"].value = 1.0
         units = dict(skin=0, lips=1, shadow_map=2, backdrop=3, grain=4)
         for program in (*self._materials, self._strand, self._backdrop_program):
             for name, unit in units.items():
@@ -266,7 +269,7 @@ class FaceRenderer:
         if casting:
             self._strand_shadow_array.render(vertices=casting - casting % 6)
 
-    def _draw_picture(self, frame: Frame, fine: np.ndarray) -> np.ndarray:
+    def _draw_picture(self, frame: Frame) -> np.ndarray:
         gl = self._gl
         side = round(self.size * SUPERSAMPLING)
         self._backdrop.write(np.ascontiguousarray(paint_background(frame.background)).tobytes())

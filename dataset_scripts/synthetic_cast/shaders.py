@@ -176,7 +176,6 @@ STRAND_VERTEX = (
     + POSE
     + LIGHT
     + """
-uniform float thicken;
 in vec3 position, tangent, tint;
 in vec2 ribbon;   // side (-1 or 1) times half the width, and how deep in the hair (0 to 1)
 out vec3 shine;
@@ -203,7 +202,7 @@ void main() {
     vec3 p = posed(position);
     vec3 along = turned(tangent, position.y);
     vec3 sideways = normalize(cross(along, eye - p));
-    vec3 at = p + sideways * ribbon.x * thicken;
+    vec3 at = p + sideways * ribbon.x;
     across = sign(ribbon.x);
     shine = fibre(p, along);
     gl_Position = camera * vec4(at, 1.0);
