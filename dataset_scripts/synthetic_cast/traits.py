@@ -1,4 +1,4 @@
-"""What one member of the synthetic cast is: the traits of the face and the parameters of the voice."""
+"""One member of the synthetic cast: the traits of the face, the parameters of the voice."""
 
 from dataclasses import dataclass
 
