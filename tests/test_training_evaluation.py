@@ -29,6 +29,43 @@ def test_summary_keeps_a_speakers_images_together():
     assert figure["value"] == 0.5 and figure["speakers"] == 100
     assert figure["interval"][0] == pytest.approx(0.4, abs=0.03)
     assert evaluation.summary(np.asarray([]))["value"] is None
+    json.dumps(evaluation.summary(np.ones(3), lambda values: float("nan")), allow_nan=False)
+
+
+def test_forty_who_agree_are_not_a_certainty():
+    figure = evaluation.summary(np.ones(40))
+    assert figure["interval"] == pytest.approx((0.025 ** (1 / 40), 1))  # Clopper and Pearson
+    assert evaluation.summary(np.zeros(40))["interval"] == pytest.approx((0, 1 - 0.025 ** (1 / 40)))
+
+
+class Dice:
+    """A pipeline that hears nothing, and paints what its generator says."""
+
+    def __call__(self, voice, num_images_per_prompt, generator, output_type):
+        from modeling_speech2face import NoSpeechError
+
+        if "silent" in voice:
+            raise NoSpeechError("silence")
+        shades = torch.rand(num_images_per_prompt, 1, 1, 1, generator=generator)
+        return SimpleNamespace(images=shades.expand(-1, 64, 64, 3).numpy())
+
+
+def test_each_voice_has_draws_of_its_own_and_silence_is_counted(monkeypatch):
+    names = ("a.flac", "b.flac", "silent.flac")
+    speakers = [{"gender": "female", "path": name} for name in names]
+    monkeypatch.setattr(evaluation, "held_out_speakers", lambda folder, limit: speakers)
+    monkeypatch.setattr(evaluation, "voice_figures", lambda rows, *_: {"rows": rows})
+    seen = []
+
+    def judge(images):
+        seen.append(np.stack(images))
+        some = np.zeros(len(images))
+        return {"genders": np.asarray(["female"] * len(images)), "found": some, "ages": some}
+
+    figures = evaluation.evaluate_voices(Dice(), "", None, judge, LightnessRecogniser())
+    assert figures["refused as no speech"] == 1 and len(figures["rows"]) == len(seen) == 2
+    assert not np.array_equal(seen[0], seen[1])
+    assert figures["rows"][0]["right"] == 1
 
 
 def test_agreement_is_balanced_over_the_real_genders():
@@ -132,6 +169,35 @@ def test_command_measures_a_cast_alone(tmp_path, capsys, judge):
     figures = json.loads(output.read_text())
     assert figures["stills"]["pixels"] == 224 and figures["speakers"] == 2
     assert "short hair, no beard" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "nothing is neither a folder nor a data set"),
+        (["--voices", "somewhere"], "measure a checkpoint: name its folder"),
+        (["--guidance-scales", "2"], "give --steps, too"),
+        (["checkpoint", "--steps", "0"], "must be at least 1"),
+        (["checkpoint", "--limit", "-1"], "must be at least 1"),
+        (["checkpoint", "--voices", "nowhere"], "no recording of a test speaker below nowhere"),
+        (["checkpoint", "--pairs", "nowhere"], "nowhere has no folder voice/"),
+        (["--output", "."], ". is a folder: name a JSON file"),
+    ],
+)
+def test_wrong_requests_are_refused_before_anything_is_measured(
+    options, sentence, tmp_path, capsys
+):
     with pytest.raises(SystemExit) as stopped:
-        evaluation.main(["--dataset", str(tmp_path / "nothing")])
-    assert stopped.value.code == 2
+        evaluation.main(["--dataset", str(tmp_path / "nothing"), *options])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and sentence in error and error.count("\n") == 1
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_before_the_stills(tmp_path, capsys):
+    cast = write_cast(tmp_path / "cast", speakers=2, pairs=1)
+    (tmp_path / "checkpoint").mkdir()
+    places = ["--dataset", str(cast), "--cache", str(tmp_path / "cache")]
+    with pytest.raises(SystemExit):
+        evaluation.main([str(tmp_path / "checkpoint"), *places])
+    error = capsys.readouterr().err
+    assert "cannot be loaded: give a pipeline folder" in error.splitlines()[-1]

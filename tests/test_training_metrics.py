@@ -39,6 +39,13 @@ def test_verification_auc_overall_and_within_groups():
     assert metrics.verification_auc(only_group, gallery, groups) == pytest.approx(0.5)
 
 
+def test_verification_does_not_hold_a_resampled_speaker_against_himself():
+    probes = np.array([[1.0, 0.2], [0.2, 1]])
+    twice = np.array([0, 0, 1])
+    assert metrics.verification_auc(probes[twice], probes[twice]) < 1
+    assert metrics.verification_auc(probes[twice], probes[twice], speakers=twice) == 1
+
+
 def test_balanced_accuracy_weighs_classes_equally():
     actual = np.array(["m"] * 8 + ["f"] * 2)
     assert metrics.balanced_accuracy(np.array(["m"] * 10), actual) == pytest.approx(0.5)

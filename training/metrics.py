@@ -58,7 +58,10 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def verification_auc(
-    probes: np.ndarray, gallery: np.ndarray, groups: np.ndarray | None = None
+    probes: np.ndarray,
+    gallery: np.ndarray,
+    groups: np.ndarray | None = None,
+    speakers: np.ndarray | None = None,
 ) -> float:
     """Area under the ROC curve of "is this the speaker's face?", over all N x N voice-face pairs.
 
@@ -66,10 +69,14 @@ def verification_auc(
         probes: (N, D) predictions from voices.
         gallery: (N, D) faces, row i the right one for probe i.
         groups: (N,) labels; where given, only pairs within one group count (gender held equal).
+        speakers: (N,) who each row is, if it may be there twice (a resample): their voice with
+            another row of their face is left out.
     """
     scores = unit(probes) @ unit(gallery).T  # (N, N)
     own = np.eye(len(probes), dtype=bool)
     kept = np.ones_like(own) if groups is None else groups[:, None] == groups[None, :]
+    if speakers is not None:
+        kept &= own | (speakers[:, None] != speakers[None, :])
     return roc_auc(scores[kept], own[kept])
 
 
