@@ -165,13 +165,22 @@ def test_finished_cast_is_kept_and_another_refused(cast, base_voices):
         build_cast(cast, other, base_voices)
 
 
+def test_unfinished_cast_is_not_mixed_with_another(base_voices, tmp_path):
+    (tmp_path / "unfinished-0123456789ab").mkdir()
+    with pytest.raises(FileExistsError, match="holds another data set"):
+        build_cast(tmp_path, CONFIG, base_voices)
+    (tmp_path / "unfinished-0123456789ab").rmdir()
+    (tmp_path / "train-00007.parquet").touch()
+    with pytest.raises(FileExistsError, match="holds another data set"):
+        build_cast(tmp_path, CONFIG, base_voices)
+
+
 def test_more_speakers_move_nobody(base_voices):
     ten = [draw_member(1, index, base_voices) for index in range(10)]
     assert ten[:4] == [draw_member(1, index, base_voices) for index in range(4)]
 
 
 def test_frames_without_a_face_are_drawn_again_and_counted(base_voices, monkeypatch):
-
     frames = []
 
     class Blank:
@@ -192,6 +201,16 @@ def test_wrong_requests_are_refused_in_one_sentence(tmp_path, capsys):
         CastConfig(speakers=1, images_per_speaker=1)
     assert main([str(tmp_path / "out"), "--speakers", "0"]) == 1
     assert capsys.readouterr().err == "synthetic_cast: speakers must be at least 1, got 0\n"
+    for options, sentence in (
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--blends", "-1"], "--blends must be at least 0, got -1"),
+        (["--sentences-per-voice", "0"], "--sentences-per-voice must be at least 1, got 0"),
+        (["--workers", "0"], "--workers must be at least 1, got 0"),
+    ):
+        assert main([str(tmp_path / "out"), "--speakers", "1", *options]) == 1
+        assert capsys.readouterr().err == f"synthetic_cast: {sentence}\n"
+    assert main([__file__, "--speakers", "1"]) == 1
+    assert "is a file: name a folder" in capsys.readouterr().err
     empty = tmp_path / "empty"
     empty.mkdir()
     assert main([str(tmp_path / "out"), "--speakers", "1", "--librispeech", str(empty)]) == 1

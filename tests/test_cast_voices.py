@@ -171,6 +171,8 @@ def test_breath_is_noise_in_the_upper_band():
 def test_shift_refuses_the_impossible():
     with pytest.raises(ValueError, match="expected formant_ratio between 0.7 and 1.4, got 2.0"):
         shift_voice(speak(110.0), SAMPLING_RATE, formant_ratio=2.0)
+    with pytest.raises(ValueError, match="breathiness is noise: pass rng"):
+        shift_voice(speak(110.0), SAMPLING_RATE, breathiness=0.5)
 
 
 def test_clips_follow_the_voice_that_is_asked_for(tmp_path):

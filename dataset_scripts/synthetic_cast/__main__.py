@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Makes a cast as the command line asks; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        _check(options)
         config = CastConfig(
             speakers=options.speakers,
             seed=options.seed,
@@ -33,10 +34,28 @@ def main(arguments: list[str] | None = None) -> int:
             kokoro, options.cache / "speech", options.blends, options.sentences_per_voice
         )
         print(build_cast(options.out, config, voices, options.workers))
+    except KeyboardInterrupt:
+        return _refuse("stopped: the same command continues")
+    except ModuleNotFoundError as error:
+        return _refuse(f"{error}: install the extra `data`, see dataset_scripts/README.md")
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        print(f"synthetic_cast: {error}", file=sys.stderr)
-        return 1
+        return _refuse(str(error))
     return 0
+
+
+def _refuse(sentence: str) -> int:
+    print(f"synthetic_cast: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses at once what `CastConfig` does not know, and what would fail after the speech."""
+    for name, least in (("blends", 0), ("sentences_per_voice", 1), ("workers", 1)):
+        if getattr(options, name) < least:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} must be at least {least}, got {getattr(options, name)}")
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"{options.out} is a file: name a folder for the data set")
 
 
 def _parser() -> argparse.ArgumentParser:

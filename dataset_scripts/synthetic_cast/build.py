@@ -55,6 +55,8 @@ class CastConfig:
         for name in ("speakers", "images_per_speaker", "clips_per_speaker"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if self.clips_per_speaker > self.images_per_speaker:
             raise ValueError(
                 f"{self.clips_per_speaker} clips need at least as many images a speaker, got"
@@ -77,16 +79,19 @@ def build_cast(
         The folder, for `datasets.load_dataset`.
 
     Raises:
-        FileExistsError: if the folder holds another data set.
+        FileExistsError: if the folder holds another data set, whole or unfinished.
         ValueError: if a split lacks base voices of a gender.
     """
     out = Path(out)
     fingerprint = _fingerprint(config, base_voices)
+    unfinished = out / f"unfinished-{fingerprint[:12]}"
+    another = f"{out} holds another data set: choose another folder or remove it"
     if (out / "README.md").exists():
         if fingerprint in (out / "README.md").read_text(encoding="utf-8"):
             return out
-        raise FileExistsError(f"{out} holds another data set: choose another folder or remove it")
-    unfinished = out / f"unfinished-{fingerprint[:12]}"
+        raise FileExistsError(another)
+    if not unfinished.is_dir() and [*out.glob("unfinished-*"), *out.glob("*.parquet")]:
+        raise FileExistsError(another)  # a killed run of another cast would leave its files in this
     unfinished.mkdir(parents=True, exist_ok=True)
     shards = _make_shards(unfinished, config, base_voices, workers)
     counts = {split: _merge(out, split, shards, config) for split in SPLITS}

@@ -45,7 +45,7 @@ def shift_voice(
         (round(samples / rate_ratio),) float32, at the recording's own level.
 
     Raises:
-        ValueError: if a ratio is out of its range.
+        ValueError: if a ratio is out of its range, or breath has no source of noise.
 
     Sources:
         True envelope: Röbel & Rodet, DAFx 2005. WSOLA: Verhelst & Roelands, ICASSP 1993.
@@ -58,6 +58,8 @@ def shift_voice(
     ):
         if not low <= value <= high:
             raise ValueError(f"expected {name} between {low} and {high}, got {value}")
+    if breathiness > 0 and rng is None:
+        raise ValueError("breathiness is noise: pass rng, numpy.random.default_rng(seed) for one")
     original = np.asarray(waveform, dtype=np.float64)
     length = round(len(original) / rate_ratio)
     shifted = original
