@@ -159,12 +159,6 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZ
     return dlib.get_face_chip(np.ascontiguousarray(image), shape, size, CHIP_PADDING)
 
 
-def find_aligned_face(image: np.ndarray, upsample: int = 0) -> np.ndarray | None:
-    """The largest face of a picture, aligned (224, 224, 3) uint8, or None without a face."""
-    faces = detect_faces(image, upsample)
-    return align_face(image, faces[0].landmarks) if faces else None
-
-
 def _area(face: DetectedFace) -> int:
     left, top, right, bottom = face.box
     return (right - left) * (bottom - top)

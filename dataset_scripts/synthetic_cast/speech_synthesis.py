@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 KOKORO_REPOSITORY = "onnx-community/Kokoro-82M-v1.0-ONNX"
-KOKORO_SAMPLING_RATE = 24000  # Hz
 SAMPLING_RATE = 16000  # Hz, of everything that leaves this module
 SPEECH_SPEED = 1.0
 SENTENCES = tuple(
