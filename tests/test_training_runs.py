@@ -161,6 +161,13 @@ def test_parts_of_different_teachers_are_refused(folder, voice_encoder, face_dec
         assemble(voice_encoder, folder / "nowhere", folder / "refused")
 
 
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path, voice_encoder, face_decoder):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="holds other files"):
+        assemble(voice_encoder, face_decoder, tmp_path)
+    assert (tmp_path / "thesis.txt").is_file()
+
+
 def test_too_large_a_checkpoint_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.safetensors").write_bytes(bytes(2000))
     monkeypatch.setattr("training.assemble_checkpoint.MOST_IN_A_FILE", 1999)

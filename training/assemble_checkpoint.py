@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-MEGABYTE = 2**20
+MEGABYTE = 10**6
 MOST_IN_ALL = 24 * MEGABYTE  # what may come with the package
 MOST_IN_A_FILE = 15 * MEGABYTE
 
@@ -25,7 +25,7 @@ def assemble(
     Args:
         voice_encoder: `final/` of `training.train_voice_encoder`.
         face_decoder: `final/` of `training.train_face_decoder`.
-        output: the new folder; a README.md in it stays.
+        output: the folder, new or of an earlier pipeline, which is replaced but for its README.md.
         num_inference_steps: the pipeline's default.
         guidance_scale: the pipeline's default.
 
@@ -34,7 +34,8 @@ def assemble(
 
     Raises:
         FileNotFoundError: if a part is missing.
-        ValueError: if the parts have different teachers, or the folder would be too large.
+        ValueError: if the parts have different teachers, the folder would be too large, or it holds
+            something else than a pipeline.
     """
     import diffusers
     import torch
@@ -48,9 +49,17 @@ def assemble(
     from training.data import check_same_teacher
 
     voice_encoder, decoder, output = Path(voice_encoder), Path(face_decoder), Path(output)
-    for part in (voice_encoder / "config.json", decoder / "unet" / "config.json"):
+    parts = (
+        "unet/config.json",
+        "embedding_projection/config.json",
+        "scheduler/scheduler_config.json",
+    )
+    for part in (voice_encoder / "config.json", *(decoder / name for name in parts)):
         if not part.is_file():
             raise FileNotFoundError(f"no {part}: train it first, or export a checkpoint of it")
+    if output.is_dir() and not (output / "model_index.json").is_file():
+        if {path.name for path in output.iterdir()} - {"README.md"}:
+            raise ValueError(f"{output} holds other files: name a new folder, or a pipeline's")
     model = Speech2FaceModel.from_pretrained(voice_encoder, dtype=torch.float16)
     projection = FaceEmbeddingProjection.from_pretrained(
         decoder / "embedding_projection", torch_dtype=torch.float16

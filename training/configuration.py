@@ -175,7 +175,7 @@ class FaceDecoderTraining(Training):
         ema_decay: the highest decay of the averaged weights.
         sample_every: steps between sample sheets.
         sample_steps: of the sampler, in a sample sheet.
-        guidance_scale: in a sample sheet, and the pipeline's default.
+        guidance_scale: in a sample sheet; the pipeline's is given to `assemble_checkpoint`.
     """
 
     unet: dict[str, Any] = field(default_factory=dict)
