@@ -340,7 +340,11 @@ def _agreement(table: np.ndarray) -> dict[str, Any]:
 
 
 def evaluate_retrieval(pipeline: Any, cast: Pairs, mean: np.ndarray) -> dict[str, Any]:
-    """Finds the cast's test speakers by voice: one recording each, against their mean faces."""
+    """Finds the cast's speakers by voice: one recording each, against their mean faces.
+
+    Intervals are over speakers; that some of them speak with one base voice is not counted, and
+    makes the intervals a little narrow.
+    """
     first = np.asarray([rows[0] for rows in cast.pairs_of_speakers()])
     predicted = np.stack(
         [
