@@ -418,10 +418,12 @@ def compare_samplers(
                         num_images_per_prompt=1,
                         num_inference_steps=count,
                         guidance_scale=scale,
-                        generator=[torch.Generator().manual_seed(i) for i in range(len(part))],
+                        generator=[
+                            torch.Generator().manual_seed(4 * number + i) for i in range(len(part))
+                        ],
                         output_type="np",
                     ).images
-                    for part in embeddings.split(4)
+                    for number, part in enumerate(embeddings.split(4))
                 ]
                 seconds = (time.perf_counter() - start) / (len(rows) / 4)
                 images = (np.concatenate(images) * 255).round().astype(np.uint8)
