@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 MAX_SECONDS = 600.0  # what is read of a recording; bounds memory to 40 MB at 16 kHz
+MIN_SAMPLING_RATE = 4000  # Hz; below it there is no speech, and a small file lasts for hours
 FFMPEG_OPTIONS = {"protocol_whitelist": "none"}  # a playlist must not open other files or hosts
 
 
@@ -35,7 +36,8 @@ def load_audio(
         `np.ndarray` `(samples,)`: mono, float32, -1 to 1.
 
     Raises:
-        AudioError: missing, a folder, empty, corrupt, without sound, or with NaN samples.
+        AudioError: missing, a folder, empty, corrupt, without sound, with NaN samples, or with
+            less than 4000 Hz.
 
     Example:
         ```python
@@ -98,26 +100,41 @@ def _to_mono(frames, sampling_rate: int, max_seconds: float) -> tuple[np.ndarray
     import av
 
     most = round(max_seconds * sampling_rate)
+
+    def flush(resampler) -> list[np.ndarray]:
+        rest = resampler.resample(None) if resampler else []
+        return [_average_of_channels(piece) for piece in rest]
+
     pieces, count = [], 0
     resampler, form = None, None
     for frame in frames:
         if form != (frame.format.name, frame.layout.name, frame.sample_rate):
             # Some streams change their form on the way; a resampler takes only one.
-            pieces += resampler.resample(None) if resampler else []
+            pieces += flush(resampler)
             form = (frame.format.name, frame.layout.name, frame.sample_rate)
-            resampler = av.AudioResampler(format="fltp", rate=sampling_rate)
+            if frame.sample_rate < MIN_SAMPLING_RATE:
+                raise AudioError(
+                    f"the sound has {frame.sample_rate} samples a second, but speech needs at "
+                    f"least {MIN_SAMPLING_RATE}: record it at 16000 Hz."
+                )
+            # Packed: PyAV cannot read planar sound of eight channels or more.
+            resampler = av.AudioResampler(format="flt", rate=sampling_rate)
         frame.pts = None  # gaps in time stamps are not silence
-        new = resampler.resample(frame)
+        new = [_average_of_channels(piece) for piece in resampler.resample(frame)]
         pieces += new
-        count += sum(piece.samples for piece in new)
+        count += sum(piece.size for piece in new)
         if count > most:
             break
-    pieces += resampler.resample(None) if resampler else []
+    pieces += flush(resampler)
     if not pieces:
         return np.zeros(0, dtype=np.float32), False
-    # Averaged here: FFmpeg's own mixing lets what both channels share become too loud.
-    waveform = np.concatenate([piece.to_ndarray().mean(axis=0) for piece in pieces])
+    waveform = np.concatenate(pieces)
     return np.ascontiguousarray(waveform[:most]), waveform.size > most
+
+
+def _average_of_channels(frame) -> np.ndarray:
+    """A packed frame to (samples,); FFmpeg's own mixing makes what channels share too loud."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1)
 
 
 def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -> np.ndarray:
@@ -133,7 +150,7 @@ def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -
         `np.ndarray` `(samples * new_sampling_rate / sampling_rate,)`: float32, -1 to 1.
 
     Raises:
-        AudioError: not mono, empty, with NaN samples, or without a sampling rate.
+        AudioError: not mono, empty, with NaN samples, or with a sampling rate below 4000 Hz.
     """
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or waveform.size == 0:
@@ -144,7 +161,9 @@ def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -
     if not sampling_rate or sampling_rate <= 0:
         raise AudioError("a waveform needs its sampling_rate: pass it in Hz.")
     if np.issubdtype(waveform.dtype, np.integer):
-        waveform = waveform / -float(np.iinfo(waveform.dtype).min)
+        limits = np.iinfo(waveform.dtype)
+        zero = 0 if limits.min else (limits.max + 1) // 2  # unsigned: silence is in the middle
+        waveform = (waveform - float(zero)) / ((limits.max - limits.min + 1) / 2)
     waveform = np.ascontiguousarray(waveform, dtype=np.float32)
     if not np.isfinite(waveform).all():
         raise AudioError("the waveform contains samples that are not numbers: repair it first.")

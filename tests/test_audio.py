@@ -1,6 +1,8 @@
 """load_audio and resample: any media in, mono float32 out, one sentence for what is no sound."""
 
 import io
+import subprocess
+import sys
 import warnings
 import wave
 from fractions import Fraction
@@ -69,6 +71,31 @@ def test_channels_are_mixed(tmp_path):
     one = np.stack([tone(1.0), 0 * tone(1.0)])
     mixed = load_audio(write(tmp_path / "b.wav", one, RATE, "pcm_s16le"))
     np.testing.assert_allclose(mixed, tone(1.0) / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [6, 8, 32])
+def test_many_channels_are_mixed(channels):
+    # In a process of its own: reading planar frames of eight channels would end it.
+    code = (
+        "import io, sys, wave\nimport numpy as np\nfrom modeling_speech2face import load_audio\n"
+        "channels, file = int(sys.argv[1]), io.BytesIO()\n"
+        "samples = np.arange(channels)[None] * np.ones((16000, 1)) * 100\n"
+        "with wave.open(file, 'wb') as out:\n"
+        "    out.setparams((channels, 2, 16000, 0, 'NONE', ''))\n"
+        "    out.writeframes(samples.astype('<i2').tobytes())\n"
+        "expected = np.full(16000, 100 * (channels - 1) / 2 / 32768)\n"
+        "np.testing.assert_allclose(load_audio(file.getvalue()), expected, atol=1e-6)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(channels)], check=True)
+
+
+def test_a_sampling_rate_that_carries_no_speech_is_refused():
+    file = io.BytesIO()  # 3 kB that would become ten minutes at 16 kHz
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 1, 1, 0, "NONE", ""))
+        out.writeframes(bytes(3000))
+    with pytest.raises(AudioError, match="1 samples a second, but speech needs at least 4000"):
+        load_audio(file.getvalue())
 
 
 def test_the_sound_of_a_video_is_read(tmp_path):
@@ -168,6 +195,8 @@ def test_resample_keeps_pitch_and_length():
 def test_resample_scales_integers():
     whole = (tone(1.0) * 32768).astype(np.int16)
     np.testing.assert_allclose(resample(whole, RATE, RATE), tone(1.0), atol=1e-4)
+    unsigned = (tone(1.0) * 128 + 128).astype(np.uint8)  # as in WAV files of 8 bits
+    np.testing.assert_allclose(resample(unsigned, RATE, RATE), tone(1.0), atol=0.01)
 
 
 @pytest.mark.parametrize(
