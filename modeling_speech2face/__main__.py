@@ -1,6 +1,7 @@
 """The `speech2face` command: recordings in, pictures of imagined faces out."""
 
 import argparse
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     try:
-        _refuse_equal_stems(arguments.voices)
+        _refuse_equal_names(arguments.voices, arguments.num_images)
         _make_folder(arguments.output)
         pipeline = _load_pipeline(arguments)
     except (OSError, ValueError) as error:
@@ -62,7 +63,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--num-images", type=_at_least(1), default=4, metavar="N", help="faces a voice (default: 4)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed gives the same faces (default: 0)"
+        "--seed", type=_seed, default=0, help="the same seed gives the same faces (default: 0)"
     )
     parser.add_argument(
         "--checkpoint",
@@ -79,9 +80,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     arguments = parser.parse_args(argv)
-    if arguments.guidance_scale is not None and not arguments.guidance_scale >= 1:
-        parser.error("argument --guidance-scale: must be at least 1")
+    if arguments.guidance_scale is not None and not 1 <= arguments.guidance_scale < math.inf:
+        parser.error("argument --guidance-scale: must be at least 1, and finite")
     return arguments
+
+
+def _seed(text: str) -> int:
+    if not 0 <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError("must be from 0 to 2^63 - 1")
+    return int(text)
 
 
 def _at_least(least: int):
@@ -93,16 +100,18 @@ def _at_least(least: int):
     return number
 
 
-def _refuse_equal_stems(voices: list[Path]) -> None:
-    """Two voices whose pictures would have the same names."""
+def _refuse_equal_names(voices: list[Path], num_images: int) -> None:
+    """Two voices of which one would overwrite a picture of the other: a.wav and a_0.wav."""
     seen = {}
     for voice in voices:
-        if voice.stem in seen:
-            raise ValueError(
-                f"{seen[voice.stem]} and {voice} would write pictures of the same names: "
-                "rename one, or run the command once for each with another --output."
-            )
-        seen[voice.stem] = voice
+        for suffix in ("", "_average", "_certainty", *(f"_{i}" for i in range(num_images))):
+            name = f"{voice.stem}{suffix}".casefold()  # not every file system tells a from A
+            if name in seen:
+                raise ValueError(
+                    f"{seen[name]} and {voice} would write pictures of the same names: "
+                    "rename one, or run the command once for each with another --output."
+                )
+            seen[name] = voice
 
 
 def _make_folder(output: Path) -> None:
@@ -128,14 +137,15 @@ def _load_pipeline(arguments: argparse.Namespace):
         pipeline = Speech2FacePipeline.from_demo()
     else:
         import torch
+        from safetensors import SafetensorError
 
         dtype = torch.float32 if arguments.device == "cpu" else None  # half is slow on a CPU
         try:
             pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
-        except OSError as error:  # the Hub's own messages run over several lines
+        except (OSError, SafetensorError) as error:  # the Hub's messages run over several lines
             raise ValueError(
                 f"{arguments.checkpoint} cannot be loaded: name a folder that holds a "
-                "model_index.json, or a Hub repository that can be reached."
+                "model_index.json and whole weights, or a Hub repository that can be reached."
             ) from error
     pipeline.set_progress_bar_config(disable=True)
     try:

@@ -1,5 +1,6 @@
 """The `speech2face` command: what it writes, what it says, and its exit status."""
 
+import shutil
 import subprocess
 import sys
 import wave
@@ -126,6 +127,13 @@ def test_two_voices_of_the_same_name_are_refused_before_anything_is_written(run,
     assert not output.exists()
 
 
+@pytest.mark.parametrize("other", ["A.mp3", "a_0.wav", "a_average.wav"])
+def test_a_voice_whose_pictures_would_replace_another_s_is_refused(run, other):
+    status, errors, output = run("a.wav", other)
+    assert status == 1 and len(errors) == 1 and f"a.wav and {other}" in errors[0]
+    assert not output.exists()
+
+
 def test_a_long_recording_is_cut_and_the_command_says_so(run, monkeypatch):
     from modeling_speech2face import audio
 
@@ -147,6 +155,15 @@ def test_a_missing_checkpoint_is_one_line(checkpoint_name, message, tmp_path, ca
     assert len(lines) == 1 and message in lines[0]
 
 
+def test_torn_weights_are_one_line(checkpoint, tmp_path, capsys):
+    torn = tmp_path / "torn"
+    shutil.copytree(checkpoint, torn)
+    for weights in torn.rglob("*.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    assert main([MAN, "--output", str(tmp_path / "out"), "--checkpoint", str(torn)]) == 1
+    assert f"speech2face: {torn} cannot be loaded" in capsys.readouterr().err
+
+
 def test_an_output_that_is_a_file_is_one_line(checkpoint, tmp_path, capsys):
     (tmp_path / "file").touch()
     status = main([MAN, "--output", str(tmp_path / "file"), "--checkpoint", checkpoint])
@@ -164,7 +181,15 @@ def test_a_device_that_is_not_there_is_one_line(device, checkpoint, tmp_path, ca
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--num-images", "0"], ["--steps", "0"], ["--guidance-scale", "0.5"], ["--num-images", "x"]],
+    [
+        ["--num-images", "0"],
+        ["--num-images", "x"],
+        ["--steps", "0"],
+        ["--guidance-scale", "0.5"],
+        ["--guidance-scale", "inf"],
+        ["--seed", "-1"],
+        ["--seed", "9" * 30],
+    ],
 )
 def test_wrong_options_exit_with_2(wrong, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit:
