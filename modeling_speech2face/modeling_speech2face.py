@@ -270,7 +270,12 @@ class Speech2FaceModel(PreTrainedModel):
                 f"expected sampling_rate={extractor.sampling_rate} Hz, got {sampling_rate}; "
                 "resample the waveform first."
             )
-        waveform = torch.as_tensor(waveform, dtype=torch.float32).cpu()
+        waveform = torch.as_tensor(waveform, dtype=torch.float32).detach().cpu()
+        if waveform.ndim != 1 or not torch.isfinite(waveform).all():
+            raise ValueError(
+                "expected a mono waveform of shape (samples,) without NaN or infinite samples, got "
+                f"shape {tuple(waveform.shape)}; average its channels, or repair it first."
+            )
         windows, speech_share = speech_share_of_windows(
             waveform, sampling_rate, extractor.clip_samples
         )

@@ -3,6 +3,7 @@
 Letters: V voices, n images a voice, N = V n images, D size of a face embedding, S side of an image.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
@@ -80,7 +81,6 @@ class Speech2FacePipeline(DiffusionPipeline):
         ```
     """
 
-    model_cpu_offload_seq = "voice_encoder->embedding_projection->unet->vae"
     _optional_components = ["vae"]
 
     def __init__(
@@ -175,8 +175,10 @@ class Speech2FacePipeline(DiffusionPipeline):
             self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         )
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        if steps < 1 or scale < 1:
-            raise ValueError("num_inference_steps and guidance_scale must be at least 1.")
+        if steps < 1 or not 1 <= scale < math.inf:
+            raise ValueError(
+                "num_inference_steps and guidance_scale must be at least 1, and finite."
+            )
 
         # 2. Embeddings, and a draw of them for every image
         if voice is not None:
@@ -224,7 +226,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         predictions = []
         for voice in voices:
             if isinstance(voice, (np.ndarray, torch.Tensor)):
-                voice = voice.cpu() if isinstance(voice, torch.Tensor) else voice
+                voice = voice.detach().cpu() if isinstance(voice, torch.Tensor) else voice
                 waveform = resample(voice, sampling_rate, own_rate)
             elif isinstance(voice, (str, Path, bytes, bytearray)) or hasattr(voice, "read"):
                 waveform = load_audio(voice, own_rate)

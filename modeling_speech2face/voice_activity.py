@@ -74,6 +74,9 @@ def _network() -> VoiceActivityNetwork:
     package = find_spec("silero_vad")
     if package is None:
         raise ImportError("Finding speech needs silero-vad: run `pip install silero-vad`.")
+    # A TorchScript archive, read by the library's own way: it runs no Python and unpickles nothing
+    # but tensors, and who could change this file could change the package beside it. The package's
+    # safetensors file would be nicer, but holds other weights than those that the library uses.
     original = torch.jit.load(Path(package.origin).parent / "data" / "silero_vad.jit")
     weights = {}
     for name, weight in original.state_dict().items():
@@ -127,7 +130,8 @@ def speech_share_of_windows(
         raise ValueError(f"expected sampling_rate={SAMPLING_RATE} Hz, got {sampling_rate}.")
     is_speech = _speech_of(waveform)  # (chunks,)
     count = max(1, -(-waveform.numel() // window_samples))
-    starts = torch.linspace(0, max(0, waveform.numel() - window_samples), count).long().tolist()
+    last_start = max(0, waveform.numel() - window_samples)
+    starts = [last_start * index // max(1, count - 1) for index in range(count)]
     windows = [waveform[start : start + window_samples] for start in starts]
     shares = []
     for start, window in zip(starts, windows, strict=True):

@@ -217,6 +217,14 @@ def test_less_than_a_second_of_speech_is_refused(speech):
         tiny_model().embed_recording(recording, RATE)
 
 
+@pytest.mark.parametrize(
+    "wrong", [0.1 * noise(2, 3 * RATE), torch.full((3 * RATE,), torch.nan)], ids=["stereo", "NaN"]
+)
+def test_a_recording_that_is_no_waveform_is_refused(wrong):
+    with pytest.raises(ValueError, match="mono waveform of shape .* without NaN"):
+        tiny_model().embed_recording(wrong, RATE)
+
+
 def test_another_sampling_rate_is_refused(speech):
     for embed in (tiny_model().embed_clip, tiny_model().embed_recording):
         with pytest.raises(ValueError, match="16000 Hz, got 22050"):

@@ -281,6 +281,7 @@ def test_modules_of_different_teachers_are_refused():
         ({"voice": MAN, "num_images_per_prompt": 0}, ValueError, "at least 1"),
         ({"voice": MAN, "num_inference_steps": 0}, ValueError, "at least 1"),
         ({"voice": MAN, "guidance_scale": 0.5}, ValueError, "at least 1"),
+        ({"voice": MAN, "guidance_scale": float("nan")}, ValueError, "finite"),
         ({"voice": MAN, "output_type": "jpg"}, ValueError, "output_type"),
         ({"voice": MAN, "generator": [seeded(), seeded()]}, ValueError, "each of 1"),
     ],
