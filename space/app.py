@@ -53,7 +53,7 @@ def with_visible_mark(image: Image.Image) -> Image.Image:
 
 
 def make_faces(
-    pipeline: Speech2FacePipeline, voice: str | None, num_images: int, seed: int
+    pipeline: Speech2FacePipeline, voice: str | None, num_images: int, seed: int | None
 ) -> tuple[list[Image.Image], Image.Image, Image.Image | None]:
     """Draw faces for a recording.
 
@@ -68,12 +68,15 @@ def make_faces(
         visible mark.
 
     Raises:
-        gr.Error: there is no recording, it cannot be read, or nobody speaks in it.
+        gr.Error: there is no recording or no seed, the recording cannot be read, or nobody speaks
+            in it.
     """
     import torch
 
     if voice is None:
         raise gr.Error("Record or upload a voice first.")
+    if seed is None:
+        raise gr.Error("Enter a seed: any whole number from 0.")
     sampling_rate = pipeline.feature_extractor.sampling_rate
     try:
         with open(voice, "rb") as file:
@@ -122,7 +125,7 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
                 )
             with gr.Column(scale=2):
                 num_images = gr.Slider(1, 8, value=4, step=1, label="Number of faces")
-                seed = gr.Number(value=0, precision=0, minimum=0, label="Seed")
+                seed = gr.Number(value=0, precision=0, minimum=0, maximum=2**32 - 1, label="Seed")
                 button = gr.Button("Show faces", variant="primary")
         # PNG, because it keeps the provenance that the pipeline writes into an image.
         shown = {"format": "png", "show_label": False, "interactive": False}
