@@ -109,6 +109,17 @@ class Speech2FacePipeline(DiffusionPipeline):
         )
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs) -> "Speech2FacePipeline":
+        """Loads a pipeline from a folder or a Hub repository, as any `DiffusionPipeline`.
+
+        Weights that are stored in half precision are loaded in float32 unless `dtype` says
+        otherwise: a CPU is slower and coarser in half precision, and the parts must agree.
+        """
+        if "torch_dtype" not in kwargs:
+            kwargs.setdefault("dtype", torch.float32)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_demo(cls) -> "Speech2FacePipeline":
         """Loads the weights that come with the package, in float32.
 
@@ -120,7 +131,7 @@ class Speech2FacePipeline(DiffusionPipeline):
                 "this installation has no demo checkpoint: name another with from_pretrained or "
                 "--checkpoint."
             )
-        return cls.from_pretrained(str(DEMO_CHECKPOINT), dtype=torch.float32)
+        return cls.from_pretrained(str(DEMO_CHECKPOINT))
 
     @torch.no_grad()
     def __call__(

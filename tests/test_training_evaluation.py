@@ -144,7 +144,7 @@ def test_evaluation_runs_as_a_whole(tmp_path, judge, monkeypatch):
 
     cast = write_cast(tmp_path / "cast", speakers=4, pairs=1)
     tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
-    pipeline = Speech2FacePipeline.from_pretrained(tmp_path / "checkpoint", dtype=torch.float32)
+    pipeline = Speech2FacePipeline.from_pretrained(tmp_path / "checkpoint")
     size = pipeline.voice_encoder.config.face_embedding_size
     recogniser = SimpleNamespace(embed=lambda faces: faces.reshape(len(faces), -1)[:, :size] / 255)
     pairs = load_pairs(str(cast), "test", str(tmp_path / "cache"))

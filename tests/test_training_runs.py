@@ -118,7 +118,9 @@ def test_parts_join_into_a_pipeline(folder, voice_encoder, face_decoder):
     assemble(voice_encoder, face_decoder, output, num_inference_steps=3, guidance_scale=2.0)
     assert (output / "README.md").read_text() == "the card"
     assert check_size(output) < 2**20
-    pipeline = Speech2FacePipeline.from_pretrained(output, dtype=torch.float32)
+    assert str(folder) not in "".join(path.read_text() for path in output.rglob("*.json"))
+    pipeline = Speech2FacePipeline.from_pretrained(output)  # stored in float16
+    assert pipeline.unet.dtype == pipeline.voice_encoder.dtype == torch.float32
     assert pipeline.config.num_inference_steps == 3 and pipeline.config.guidance_scale == 2.0
     pipeline.set_progress_bar_config(disable=True)
     raw = np.full(128, 0.1, np.float32)
@@ -130,7 +132,7 @@ def test_pipeline_denoises_as_the_sample_sheet_does(folder, voice_encoder, face_
     from modeling_speech2face import Speech2FacePipeline
 
     assemble(voice_encoder, face_decoder, folder / "same", 4, 2.0)
-    pipeline = Speech2FacePipeline.from_pretrained(folder / "same", dtype=torch.float32)
+    pipeline = Speech2FacePipeline.from_pretrained(folder / "same")
     pipeline.set_progress_bar_config(disable=True)
     decoder = train_face_decoder.FaceDecoder(pipeline.unet, pipeline.embedding_projection)
     mean = pipeline.voice_encoder.face_embedding_mean

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ def assemble(
     work = output.with_name(output.name + ".part")
     shutil.rmtree(work, ignore_errors=True)
     pipeline.save_pretrained(work)
+    forget_folders(work)
     try:
         check_size(work)
     except ValueError:
@@ -93,6 +95,14 @@ def assemble(
     shutil.rmtree(output, ignore_errors=True)
     work.rename(output)
     return output
+
+
+def forget_folders(folder: Path) -> None:
+    """Takes the training machine's paths out of the parts' configurations."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def check_size(folder: Path) -> int:

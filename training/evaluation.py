@@ -523,12 +523,11 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _load(checkpoint: str, cast: Pairs) -> Any:
-    import torch
 
     from modeling_speech2face import Speech2FacePipeline
 
     try:
-        pipeline = Speech2FacePipeline.from_pretrained(checkpoint, dtype=torch.float32)
+        pipeline = Speech2FacePipeline.from_pretrained(checkpoint)
     except OSError as error:  # the Hub's own messages run over several lines
         raise FileNotFoundError(
             f"{checkpoint} cannot be loaded: give a pipeline folder, see "
