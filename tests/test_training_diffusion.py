@@ -74,6 +74,33 @@ def test_loss_is_zero_for_who_knows_and_not_for_others(face):
     assert other.item() > 0.1
 
 
+def test_noisy_timesteps_count_once_the_snr_weights_end(face):
+    import dataclasses
+
+    class KnowsNothing(KnowsTheFace):
+        def forward(self, noisy, timesteps, embeddings, is_null):
+            return torch.zeros_like(noisy)
+
+    batch = {
+        "faces": face.expand(32, -1, -1, -1),
+        "embeddings": torch.zeros(32, 128),
+        "is_null": torch.zeros(32, dtype=torch.bool),
+    }
+    config = dataclasses.replace(CONFIG, snr_gamma_steps=5)
+    losses = []
+    for step in (4, 5):
+        torch.manual_seed(0)
+        losses.append(
+            train_face_decoder.diffusion_loss(
+                config, KnowsNothing(face), DDPMScheduler(**NOISE), batch, step
+            ).item()
+        )
+    alphas = DDPMScheduler(**NOISE).alphas_cumprod
+    velocity = (alphas + (1 - alphas) * face.square().mean()).mean()  # its mean square, all alike
+    assert losses[1] == pytest.approx(velocity.item(), rel=0.05)
+    assert losses[0] < 0.7 * losses[1]
+
+
 def test_min_snr_weights_by_hand():
     scheduler = DDPMScheduler(**NOISE)
     timesteps = torch.tensor([10, 500, 900])

@@ -172,6 +172,9 @@ class FaceDecoderTraining(Training):
         embedding_noise: largest standard deviation of the noise on the embedding, relative to the
             embeddings' own: draws from a voice lie a little beside the faces' manifold.
         snr_gamma: of min-SNR weighting (arXiv 2303.09556).
+        snr_gamma_steps: how long that weighting lasts, the whole run if None. It learns shapes
+            soon, but hardly weighs the noisiest timesteps, where the tone of the skin is decided;
+            after it all timesteps weigh alike.
         ema_decay: the highest decay of the averaged weights.
         sample_every: steps between sample sheets.
         sample_steps: of the sampler, in a sample sheet.
@@ -188,6 +191,7 @@ class FaceDecoderTraining(Training):
     condition_dropout: float = 0.1
     embedding_noise: float = 0.2
     snr_gamma: float = 5.0
+    snr_gamma_steps: int | None = None
     ema_decay: float = 0.999
     sample_every: int = 500
     sample_steps: int = 10

@@ -96,7 +96,7 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
             for part in range(config.gradient_accumulation):
                 batch = batches(step * config.gradient_accumulation + part, accelerator.device)
                 with accelerator.accumulate(decoder):
-                    loss = diffusion_loss(config, decoder, noise_scheduler, batch)
+                    loss = diffusion_loss(config, decoder, noise_scheduler, batch, step)
                     accelerator.backward(loss)
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(decoder.parameters(), config.max_grad_norm)
@@ -203,9 +203,15 @@ class FaceBatches:
 
 
 def diffusion_loss(
-    config: FaceDecoderTraining, decoder: nn.Module, scheduler: Any, batch: dict[str, Tensor]
+    config: FaceDecoderTraining,
+    decoder: nn.Module,
+    scheduler: Any,
+    batch: dict[str, Tensor],
+    step: int = 0,
 ) -> Tensor:
     """The denoising loss with min-SNR weights (Hang et al., arXiv 2303.09556, equation 4).
+
+    From `config.snr_gamma_steps` on, all timesteps weigh alike.
 
     Timesteps are stratified over the batch: one in each of B equal parts, which lowers the noise of
     the gradient at no cost (Kingma et al., arXiv 2107.00630, appendix I.1).
@@ -227,6 +233,8 @@ def diffusion_loss(
     else:
         target = noise
     error = F.mse_loss(predicted, target, reduction="none").mean((1, 2, 3))  # (B,)
+    if config.snr_gamma_steps is not None and step >= config.snr_gamma_steps:
+        return error.mean()
     return (snr_weights(scheduler, timesteps, config.snr_gamma) * error).mean()
 
 
