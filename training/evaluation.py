@@ -481,24 +481,25 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     cast = load_pairs(options.dataset, options.split, options.cache)
     pipeline = _load(options.checkpoint, cast) if options.checkpoint else None
     judge, figures = Judge(), {"split": options.split, "speakers": len(cast.speaker_names)}
-    large = load_pairs(options.dataset, options.split, options.cache, pixels=224)
-    figures["stills"] = judge_stills(large, judge)
-    figures["stills at the decoder's size"] = judge_stills(cast, judge)
-    if pipeline is not None:
-        recogniser = get_recogniser(cast.teacher)
-        mean = pipeline.voice_encoder.face_embedding_mean.float().numpy()
-        figures["retrieval"] = evaluate_retrieval(pipeline, cast, mean)
-        if options.voices:
-            everyone = load_pairs(options.dataset, "train", options.cache)
-            figures["held-out voices"] = evaluate_voices(
-                pipeline, options.voices, everyone, judge, recogniser, options.limit
-            )
-        if options.pairs:
-            figures["pairs"] = evaluate_pairs(pipeline, options.pairs, judge, options.limit)
-        if options.steps:
-            figures["samplers"] = compare_samplers(
-                pipeline, cast, judge, recogniser, options.steps, options.guidance_scales
-            )
+    if pipeline is None:
+        large = load_pairs(options.dataset, options.split, options.cache, pixels=224)
+        figures["stills"] = judge_stills(large, judge)
+        figures["stills at the decoder's size"] = judge_stills(cast, judge)
+        return figures
+    recogniser = get_recogniser(cast.teacher)
+    mean = pipeline.voice_encoder.face_embedding_mean.float().numpy()
+    figures["retrieval"] = evaluate_retrieval(pipeline, cast, mean)
+    if options.voices:
+        everyone = load_pairs(options.dataset, "train", options.cache)
+        figures["held-out voices"] = evaluate_voices(
+            pipeline, options.voices, everyone, judge, recogniser, options.limit
+        )
+    if options.pairs:
+        figures["pairs"] = evaluate_pairs(pipeline, options.pairs, judge, options.limit)
+    if options.steps:
+        figures["samplers"] = compare_samplers(
+            pipeline, cast, judge, recogniser, options.steps, options.guidance_scales
+        )
     return figures
 
 
@@ -523,7 +524,6 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _load(checkpoint: str, cast: Pairs) -> Any:
-
     from modeling_speech2face import Speech2FacePipeline
 
     try:
