@@ -5,16 +5,17 @@ by (seed, step): nothing random has to be stored, and step 100 is the same wheth
 was interrupted before it.
 """
 
+import argparse
 import math
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from training.configuration import Training
+from training.configuration import Training, load_configuration
 
 
 class Progress:
@@ -116,3 +117,33 @@ def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict]
 def steps_to_go(progress: Progress, config: Training, stop_at_step: int | None) -> Iterator[int]:
     """The steps that are left, from 0."""
     yield from range(progress.step, min(config.steps, stop_at_step or config.steps))
+
+
+def run_command(
+    arguments: Sequence[str] | None, kind: type, train: Callable, export: Callable
+) -> None:
+    """The command line of a training: `CONFIG.yaml [--export CHECKPOINT FOLDER]`.
+
+    Args:
+        arguments: of the command, None for the process's own.
+        kind: the dataclass of its configuration.
+        train: takes the configuration; starts a run or continues a stopped one.
+        export: takes the configuration, a checkpoint and the folder to write its model to.
+    """
+    parser = argparse.ArgumentParser(description="Train, or continue a stopped run.")
+    parser.add_argument("config", help="YAML file, see training/configs/")
+    parser.add_argument(
+        "--export",
+        nargs=2,
+        metavar=("CHECKPOINT", "FOLDER"),
+        help="write a checkpoint's model only",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        config = load_configuration(options.config, kind)
+        if options.export:
+            export(config, *options.export)
+        else:
+            train(config)
+    except (ValueError, FileNotFoundError) as error:
+        parser.exit(2, f"{error}\n")

@@ -3,7 +3,6 @@
 Letters: B batch, D size of the face embedding, S side of the image in pixels, p side of a patch.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from training.checkpoints import (
     StopRequest,
     parameter_groups,
     resume,
+    run_command,
     save_checkpoint,
     seed_of_step,
     set_learning_rate,
     steps_to_go,
 )
-from training.configuration import FaceDecoderTraining, load_configuration
+from training.configuration import FaceDecoderTraining
 from training.data import Pairs, load_pairs, rows_of_batch
 
 SHEET_FACES = 8  # columns of a sample sheet
@@ -384,25 +384,7 @@ def export(config: FaceDecoderTraining, checkpoint: str, folder: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description="Train the face decoder, or continue a stopped run."
-    )
-    parser.add_argument("config", help="YAML file, see training/configs/")
-    parser.add_argument(
-        "--export",
-        nargs=2,
-        metavar=("CHECKPOINT", "FOLDER"),
-        help="write a checkpoint's decoder only",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        config = load_configuration(options.config, FaceDecoderTraining)
-        if options.export:
-            export(config, *options.export)
-        else:
-            train(config)
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f"{error}\n")
+    run_command(arguments, FaceDecoderTraining, train, export)
 
 
 if __name__ == "__main__":

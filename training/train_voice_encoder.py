@@ -3,7 +3,6 @@
 Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -21,12 +20,13 @@ from training.checkpoints import (
     StopRequest,
     parameter_groups,
     resume,
+    run_command,
     save_checkpoint,
     seed_of_step,
     set_learning_rate,
     steps_to_go,
 )
-from training.configuration import VoiceEncoderTraining, load_configuration
+from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, load_pairs, speakers_of_batch
 
 VALIDATION_BATCH = 32
@@ -420,25 +420,7 @@ def _in_words(figures: dict[str, float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description="Train a voice encoder, or continue a stopped run."
-    )
-    parser.add_argument("config", help="YAML file, see training/configs/")
-    parser.add_argument(
-        "--export",
-        nargs=2,
-        metavar=("CHECKPOINT", "FOLDER"),
-        help="write a checkpoint's model only",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        config = load_configuration(options.config, VoiceEncoderTraining)
-        if options.export:
-            export(config, *options.export)
-        else:
-            train(config)
-    except (ValueError, FileNotFoundError) as error:
-        parser.exit(2, f"{error}\n")
+    run_command(arguments, VoiceEncoderTraining, train, export)
 
 
 if __name__ == "__main__":
