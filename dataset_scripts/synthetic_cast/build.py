@@ -6,7 +6,6 @@ missing shards, and ends with the same bytes.
 
 import functools
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -19,16 +18,23 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_scripts.pair_table import (
+    SPLITS,
+    contact_sheet,
+    flac_bytes,
+    jpeg_bytes,
+    open_picture,
+    pair_features,
+    sharpness,
+)
 from dataset_scripts.synthetic_cast.laws import LAWS, draw_member
 from dataset_scripts.synthetic_cast.traits import CastMember
 from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, render_voice
 
 BUILDER_VERSION = "1"
-SPLITS = ("train", "validation", "test")
 SHARD_SPEAKERS = 20
 SHARDS_PER_FILE = 25  # 500 speakers
 ATTEMPTS = 5  # frames that are drawn until a face is found in one
-JPEG_QUALITY = 95
 FRAME_STREAM, CLIP_STREAM = 10, 11  # of random numbers; the laws use 0, 1 and 2
 SHEET_MEMBERS, SHEET_COLUMNS = 24, 6
 
@@ -166,7 +172,7 @@ def make_shard(
     rows, redrawn = [], Counter()
     for member in members:
         rows += _pairs(member, voices[member.voice.voice_id], config, redrawn)
-    pictures = [np.asarray(_decode(row["face"]["bytes"])) for row in rows]
+    pictures = [np.asarray(open_picture(row["face"]["bytes"])) for row in rows]
     if rows:
         embeddings = _recogniser(config.face_recogniser).embed(np.stack(pictures))
         for row, embedding in zip(rows, embeddings, strict=True):
@@ -185,7 +191,7 @@ def _pairs(member: CastMember, base: BaseVoice, config: CastConfig, redrawn: Cou
     index = int(member.speaker_id.rsplit("-", 1)[1])
     clip_rng = np.random.default_rng([config.seed, index, CLIP_STREAM])
     clips = render_voice(member.voice, base, config.clips_per_speaker, clip_rng)
-    speech = [(_flac(clip), len(clip) / SAMPLING_RATE, _speech_ratio(clip)) for clip in clips]
+    speech = [(flac_bytes(clip), len(clip) / SAMPLING_RATE, _speech_ratio(clip)) for clip in clips]
     rows = []
     for k in range(config.images_per_speaker):
         picture = _photograph(member, [config.seed, index, FRAME_STREAM, k], redrawn)
@@ -199,14 +205,14 @@ def _pairs(member: CastMember, base: BaseVoice, config: CastConfig, redrawn: Cou
             {
                 "pair_id": pair_id,
                 "audio": {"bytes": flac, "path": f"{pair_id}.flac"},
-                "face": {"bytes": _jpeg(face), "path": f"{pair_id}.jpg"},
+                "face": {"bytes": jpeg_bytes(face), "path": f"{pair_id}.jpg"},
                 "speaker_id": member.speaker_id,
                 "speaker_source": "label",
                 "video_id": video_id,
                 "start_s": 0.0,
                 "end_s": duration,
                 "frontality": frontality,
-                "sharpness": _sharpness(face),
+                "sharpness": sharpness(face),
                 "speech_ratio": speech_ratio,
                 "face_size_px": face_size,
                 "gender": member.traits.gender,
@@ -261,52 +267,7 @@ def _recogniser(name: str):
 
 
 def _features(config: CastConfig):
-    """The columns (DESIGN: the data contract); read back by `datasets` from the file itself."""
-    from datasets import Audio, Features, Image, List, Value
-
-    from dataset_scripts.synthetic_cast.traits import SHAPE_COMPONENTS, Traits, VoiceParameters
-
-    kinds = {
-        str: Value("string"),
-        float: Value("float32"),
-        int: Value("int64"),
-        tuple[float, float, float]: List(Value("float32"), length=3),
-        tuple[float, ...]: List(Value("float32"), length=SHAPE_COMPONENTS),
-    }
-
-    def struct(kind: type) -> dict:
-        return {name: kinds[field.type] for name, field in kind.__dataclass_fields__.items()}
-
-    text, number = Value("string"), Value("float32")
-    return Features(
-        {
-            "pair_id": text,
-            "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False),
-            "face": Image(),
-            "face_embedding": List(
-                number, length=_recogniser(config.face_recogniser).embedding_size
-            ),
-            "speaker_id": text,
-            "speaker_source": text,
-            "video_id": text,
-            "start_s": Value("float64"),
-            "end_s": Value("float64"),
-            "sync_score": number,  # stills: nothing moves
-            "frontality": number,
-            "sharpness": number,
-            "speech_ratio": number,
-            "face_size_px": number,
-            "gender": text,
-            "age": number,
-            "language": text,
-            "landmarks": List(List(number, length=2)),
-            "traits": struct(Traits),
-            "voice_parameters": struct(VoiceParameters),
-            "voice_id": text,
-            "source": text,
-            "licence": text,
-        }
-    )
+    return pair_features(_recogniser(config.face_recogniser).embedding_size)
 
 
 def _merge(out: Path, split: str, shards: Sequence[Path], config: CastConfig) -> dict[str, int]:
@@ -349,7 +310,6 @@ def _redrawn(shards: Sequence[Path]) -> Counter:
 def _contact_sheet(out: Path):
     """The first picture of the first members, with who they are."""
     import pyarrow.parquet
-    from PIL import Image, ImageDraw
 
     columns = ["speaker_id", "face", "traits", "voice_parameters"]
     files = [file for split in SPLITS for file in sorted(out.glob(f"{split}-*.parquet"))]
@@ -363,18 +323,12 @@ def _contact_sheet(out: Path):
             members.setdefault(row["speaker_id"], row)
         if len(members) >= SHEET_MEMBERS:
             break
-    chosen = list(members.values())[:SHEET_MEMBERS]
-    tile, caption = 224, 16
-    lines = max(1, -(-len(chosen) // SHEET_COLUMNS))
-    sheet = Image.new("RGB", (SHEET_COLUMNS * tile, lines * (tile + caption)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for k, row in enumerate(chosen):
-        x, y = k % SHEET_COLUMNS * tile, k // SHEET_COLUMNS * (tile + caption)
-        sheet.paste(_decode(row["face"]["bytes"]), (x, y))
+    tiles = []
+    for row in list(members.values())[:SHEET_MEMBERS]:
         traits, voice = row["traits"], row["voice_parameters"]
         words = f"{traits['gender']}, {traits['age']:.0f}, {voice['pitch_hz']:.0f} Hz"
-        draw.text((x + 4, y + tile + 2), words, fill="black")
-    return sheet
+        tiles.append((row["face"]["bytes"], words))
+    return contact_sheet(tiles, SHEET_COLUMNS)
 
 
 def _card(
@@ -485,32 +439,3 @@ def _speech_ratio(clip: np.ndarray) -> float:
     from modeling_speech2face import speech_probabilities
 
     return float((speech_probabilities(torch.from_numpy(clip)) > 0.5).float().mean())
-
-
-def _sharpness(face: np.ndarray) -> float:
-    """The variance of the Laplacian of the grey picture, 0 (blurred) to some thousands."""
-    from scipy.ndimage import laplace
-
-    return float(laplace(face.mean(axis=2)).var())
-
-
-def _flac(clip: np.ndarray) -> bytes:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, clip, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
-
-
-def _jpeg(face: np.ndarray) -> bytes:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(face).save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return file.getvalue()
-
-
-def _decode(picture: bytes):
-    from PIL import Image
-
-    return Image.open(io.BytesIO(picture)).convert("RGB")
