@@ -48,6 +48,8 @@ def pair_features(face_embedding_size: int):
             "video_id": text,
             "start_s": Value("float64"),
             "end_s": Value("float64"),
+            "face_time_s": Value("float64"),  # where in the video the face was taken
+            "face_position": List(number, length=2),  # its middle, shares of width and height
             "sync_score": number,  # none for stills: nothing moves
             "frontality": number,
             "sharpness": number,

@@ -101,8 +101,10 @@ class Extraction:
 
     Attributes:
         pairs: rows of the data contract without `speaker_id`, `speaker_source` and split, plus
-            `track` (int: which face of the video) and `track_embedding` (D float32: the mean
-            embedding over several frames of that face, for clustering).
+            `face_time_s` and `face_position` (where in the video the face was taken: seconds, and
+            (x, y) of the middle of its box as shares of width and height; both stay in the data
+            set), `track` (int: which face of the video) and `track_embedding` (D float32: the mean
+            embedding over several frames of that face, for clustering; both do not).
         refusals: what was refused, with reasons.
         fingerprint: (frames,) uint64, a perceptual hash about every second, by which
             near-duplicate videos are found; empty if the video could not be read.
