@@ -58,8 +58,9 @@ def test_dataset_opens_with_the_columns_of_the_contract(dataset):
     assert features["face"] == Image()
     assert features["face_embedding"] == List(features["age"], length=128)
     expected = "pair_id audio face face_embedding speaker_id speaker_source video_id start_s end_s"
-    expected += " sync_score frontality sharpness speech_ratio face_size_px gender age language"
-    expected += " landmarks traits voice_parameters voice_id source licence"
+    expected += " face_time_s face_position sync_score frontality sharpness speech_ratio"
+    expected += " face_size_px gender age language landmarks traits voice_parameters voice_id"
+    expected += " source licence"
     assert list(features) == expected.split()
     rows = rows_of(dataset)
     assert len(rows) == len({row["pair_id"] for row in rows}) == 6

@@ -210,6 +210,21 @@ def test_wrong_configuration_is_one_sentence(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_another_data_set_and_output_on_the_command_line(tmp_path):
+    from training.checkpoints import run_command
+    from training.configuration import VoiceEncoderTraining
+
+    (tmp_path / "some.yaml").write_text("dataset: stills\noutput: here\nsteps: 7\n")
+    trained = []
+    arguments = [str(tmp_path / "some.yaml"), "--dataset", "films", "--output", "there"]
+    run_command(arguments, VoiceEncoderTraining, trained.append, None)
+    run_command(arguments[:1], VoiceEncoderTraining, trained.append, None)
+    assert [(c.dataset, c.output, c.steps) for c in trained] == [
+        ("films", "there", 7),
+        ("stills", "here", 7),
+    ]
+
+
 @pytest.mark.slow
 def test_accelerate_launch_runs_the_same_training(folder, voice_encoder):
     import yaml

@@ -6,6 +6,7 @@ was interrupted before it.
 """
 
 import argparse
+import dataclasses
 import math
 import shutil
 import signal
@@ -122,7 +123,7 @@ def steps_to_go(progress: Progress, config: Training, stop_at_step: int | None) 
 def run_command(
     arguments: Sequence[str] | None, kind: type, train: Callable, export: Callable
 ) -> None:
-    """The command line of a training: `CONFIG.yaml [--export CHECKPOINT FOLDER]`.
+    """The command line of a training: `CONFIG.yaml [--dataset D] [--output O] [--export C F]`.
 
     Args:
         arguments: of the command, None for the process's own.
@@ -132,6 +133,8 @@ def run_command(
     """
     parser = argparse.ArgumentParser(description="Train, or continue a stopped run.")
     parser.add_argument("config", help="YAML file, see training/configs/")
+    parser.add_argument("--dataset", help="train on this one instead of the configuration's")
+    parser.add_argument("--output", help="keep the run here instead")
     parser.add_argument(
         "--export",
         nargs=2,
@@ -140,7 +143,9 @@ def run_command(
     )
     options = parser.parse_args(arguments)
     try:
-        config = load_configuration(options.config, kind)
+        given = {"dataset": options.dataset, "output": options.output}
+        given = {name: value for name, value in given.items() if value is not None}
+        config = dataclasses.replace(load_configuration(options.config, kind), **given)
         if options.export:
             export(config, *options.export)
         else:
