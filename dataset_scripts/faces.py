@@ -15,6 +15,8 @@ import numpy as np
 ALIGNED_SIZE = 224  # pixels
 CHIP_PADDING = 0.25  # of the chip, on each side, as dlib's recogniser was trained
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom; pixels
+
 
 @dataclass(frozen=True)
 class DetectedFace:
@@ -124,15 +126,50 @@ def detect_faces(image: np.ndarray, upsample: int = 0) -> list[DetectedFace]:
         ValueError: for an array that is no picture.
     """
     _check_picture(image)
-    detector, landmark_predictor = _dlib_tools()
-    rectangles, scores, _ = detector.run(np.ascontiguousarray(image), upsample, 0.0)
-    found = []
-    for rectangle, score in zip(rectangles, scores, strict=True):
-        shape = landmark_predictor(image, rectangle)
-        landmarks = np.array([(p.x, p.y) for p in shape.parts()], np.float32)
-        box = (rectangle.left(), rectangle.top(), rectangle.right(), rectangle.bottom())
-        found.append(DetectedFace(box, float(score), landmarks))
+    image = np.ascontiguousarray(image)
+    found = [
+        DetectedFace(box, score, _predict_landmarks(image, box))
+        for box, score in _detect_boxes(image, upsample, 0.0)
+    ]
     return sorted(found, key=_area, reverse=True)
+
+
+def detect_boxes(
+    grey: np.ndarray, upsample: int = 0, threshold: float = 0.0
+) -> list[tuple[Box, float]]:
+    """Finds faces in a grey picture, which takes dlib three quarters of the time of a coloured one.
+
+    Args:
+        grey: (height, width) uint8.
+        upsample: how often the picture is doubled first; 0 finds faces from about 80 pixels.
+        threshold: the least score; above 0 is surely a face.
+
+    Returns:
+        (box, score) of each face, the surest first.
+
+    Raises:
+        ValueError: for an array that is no grey picture.
+    """
+    _check_grey(grey)
+    # dlib overlooks faces in a picture whose rows are padded.
+    return _detect_boxes(np.ascontiguousarray(grey), upsample, threshold)
+
+
+def predict_landmarks(grey: np.ndarray, box: Box) -> np.ndarray:
+    """Places the corners of the eyes and the base of the nose in a box that holds a face.
+
+    Args:
+        grey: (height, width) uint8.
+        box: (left, top, right, bottom), pixels, as the detector draws it around a face.
+
+    Returns:
+        (5, 2) float32, pixels, as `DetectedFace.landmarks`.
+
+    Raises:
+        ValueError: for an array that is no grey picture.
+    """
+    _check_grey(grey)
+    return _predict_landmarks(np.ascontiguousarray(grey), box)
 
 
 def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
@@ -162,6 +199,26 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZ
 def _area(face: DetectedFace) -> int:
     left, top, right, bottom = face.box
     return (right - left) * (bottom - top)
+
+
+def _detect_boxes(image: np.ndarray, upsample: int, threshold: float) -> list[tuple[Box, float]]:
+    rectangles, scores, _ = _dlib_tools()[0].run(image, upsample, threshold)
+    return [
+        ((r.left(), r.top(), r.right(), r.bottom()), float(score))
+        for r, score in zip(rectangles, scores, strict=True)
+    ]
+
+
+def _predict_landmarks(image: np.ndarray, box: Box) -> np.ndarray:
+    import dlib
+
+    shape = _dlib_tools()[1](image, dlib.rectangle(*(round(side) for side in box)))
+    return np.array([(p.x, p.y) for p in shape.parts()], np.float32)
+
+
+def _check_grey(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError("expected a grey picture as an array (height, width) of uint8")
 
 
 def _check_picture(image: np.ndarray) -> None:

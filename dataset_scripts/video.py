@@ -95,7 +95,7 @@ class VideoFrame:
 
     @property
     def grey(self) -> np.ndarray:
-        """The picture in grey, (H, W) uint8; rows may be padded in memory."""
+        """The picture in grey, (H, W) uint8."""
         if self._grey is None:
             plane = self._picture.planes[0]
             rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
@@ -136,7 +136,8 @@ class VideoFrame:
         return self._upright(small), scale
 
     def _upright(self, pixels: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.rot90(pixels, self._turns)) if self._turns else pixels
+        # Without FFmpeg's padding of the rows: dlib's detector overlooks faces in a padded picture.
+        return np.ascontiguousarray(np.rot90(pixels, self._turns))
 
 
 def probe(path: str | Path, limits: Limits | None = None) -> VideoInfo:
