@@ -1,12 +1,37 @@
 """Who is who: labels where the source gives them, clustering of faces where it does not."""
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from dataset_scripts.near_duplicates import find_duplicates
 from dataset_scripts.records import Refusal
-from dataset_scripts.splits import DEFAULT_SHARES
+from dataset_scripts.splits import DEFAULT_SHARES, DEVELOPMENT, split_of
+
+__all__ = [
+    "FaceTrack",
+    "Identities",
+    "IdentityConfig",
+    "Person",
+    "assign_identities",
+    "cluster_faces",
+    "find_duplicates",
+    "threshold_for",
+]
+
+OTHERS = ("refuse", "cluster")
+
+# Set on the synthetic cast: 0.27 is best there, where three quarters of all pairs of faces lie
+# closer than 0.67. A recogniser's scale differs from data to data (real faces lie further apart
+# than rendered ones), so that the threshold is a share of it, within bounds for few persons.
+SHARE_OF_SCALE = 0.4
+LEAST_THRESHOLD, LARGEST_THRESHOLD = 0.25, 0.5
+SCALE_SAMPLE = 2000  # faces
+
+MOST_FACES_AT_ONCE = 4000  # average linkage is quadratic: 64 MB of distances
 
 
 @dataclass(frozen=True)
@@ -15,22 +40,30 @@ class IdentityConfig:
 
     Attributes:
         cluster_threshold: largest mean distance between two groups of faces of one person, in the
-            recogniser's space.
-        label_threshold: how far a face may lie from the labelled person's typical face.
+            recogniser's space; None is 0.4 of the distance that three quarters of all pairs of
+            faces in these data stay below, from 0.25 to 0.5.
+        label_tolerance: how far a face may lie from the labelled person's, as a multiple of
+            `cluster_threshold`: a label is evidence, so more than 1.
         others: what becomes of a face in a labelled video that is not the labelled person's:
             "refuse" it as other_person, or "cluster" it like a face without a label.
         seed: of the splits.
         shares: of the persons, by split.
     """
 
-    cluster_threshold: float = 0.45
-    label_threshold: float = 0.6
+    cluster_threshold: float | None = None
+    label_tolerance: float = 1.3
     others: str = "refuse"
     seed: int = 0
     shares: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
 
+    def __post_init__(self):
+        if self.others not in OTHERS:
+            raise ValueError(f"others must be one of {', '.join(OTHERS)}, got {self.others!r}")
+        if self.cluster_threshold is not None and not self.cluster_threshold > 0:
+            raise ValueError(f"cluster_threshold must be above 0, got {self.cluster_threshold}")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class FaceTrack:
     """A face of a video, as the identities see it: one per (video, `track` of its pairs).
 
@@ -39,7 +72,8 @@ class FaceTrack:
         track: which face of the video.
         embedding: (D,) float32, the mean over several frames.
         label: the person whom the source names for this video, if it does.
-        official_split: of this video, if the source has splits.
+        official_split: of this video, if the source has splits; "dev" is train and validation.
+        pairs: how many pairs the face gave.
     """
 
     video_id: str
@@ -47,9 +81,14 @@ class FaceTrack:
     embedding: np.ndarray
     label: str | None = None
     official_split: str | None = None
+    pairs: int = 1
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.video_id, self.track
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Person:
     """A person of a data set: pass them on as `known` when data are added.
 
@@ -57,7 +96,7 @@ class Person:
         speaker_id: a label, or a name made from the founding face.
         speaker_source: "label" or "cluster".
         split: "train", "validation" or "test".
-        embedding: (D,) float32, the mean over the person's tracks.
+        embedding: (D,) float32, the mean over the person's faces.
         tracks: how many faces that mean is of.
     """
 
@@ -77,38 +116,250 @@ class Identities:
         speaker_of: (video_id, track) -> speaker_id; faces that were refused are missing.
         source_of: (video_id, track) -> "label" or "cluster".
         refusals: faces that are not the person the source names.
+        cluster_threshold: the one that was used.
     """
 
     persons: dict[str, Person]
     speaker_of: dict[tuple[str, int], str]
     source_of: dict[tuple[str, int], str]
     refusals: list[Refusal]
+    cluster_threshold: float
 
 
 def assign_identities(
-    tracks: Sequence[FaceTrack],
+    tracks: Iterable[FaceTrack],
     known: Iterable[Person] = (),
     config: IdentityConfig | None = None,
 ) -> Identities:
     """Says who each face is, and in which split.
 
+    A labelled person is whom most of the label's videos show; other faces in them are refused or
+    clustered. A face without a label joins the person it resembles, if labels or known data give
+    one, or founds or joins a cluster. Persons of labels or of known data are never merged.
+
     Args:
         tracks: in any order; the result does not depend on it.
-        known: the persons of the data set to which these are added: they keep their names and
-            splits, and are never merged.
-        config: thresholds, splits.
+        known: the persons of the data set to which these are added: they keep names and splits.
+        config: thresholds and splits.
 
     Returns:
-        Persons and who is who. A person is in one split.
+        Persons and who is who. A person is in one split, with all that he or she says.
     """
+    config = config or IdentityConfig()
+    tracks = sorted(tracks, key=lambda track: track.key)
+    earlier = {person.speaker_id: person for person in sorted(known, key=lambda p: p.speaker_id)}
+    threshold = config.cluster_threshold or threshold_for(
+        [track.embedding for track in tracks] + [person.embedding for person in earlier.values()]
+    )
+    members, others = _members_of_labels(tracks, earlier, threshold, config)
+    unlabelled = [track for track in tracks if track.label is None]
+    source_of = {track.key: "label" for group in members.values() for track in group}
+    refusals = []
+    if config.others == "cluster":
+        unlabelled = sorted(unlabelled + others, key=lambda track: track.key)
+    else:
+        refusals = [_refusal(track) for track in others]
+    members = _join_unlabelled(unlabelled, members, earlier, threshold)
+    speaker_of = {track.key: name for name, group in members.items() for track in group}
+    source_of = {key: source_of.get(key, "cluster") for key in speaker_of}
+    labels = {track.label for track in tracks}
+    persons = {
+        name: _person(name, members.get(name, []), earlier.get(name), name in labels, config)
+        for name in sorted(earlier.keys() | members.keys())
+    }
+    return Identities(persons, speaker_of, source_of, refusals, threshold)
 
 
-def find_duplicates(fingerprints: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """Finds videos that show the same recording: re-encoded, scaled, trimmed.
+def threshold_for(embeddings: Sequence[np.ndarray]) -> float:
+    """The distance below which two faces of these data are one person's: see `IdentityConfig`.
 
     Args:
-        fingerprints: video_id -> (frames,) uint64, a perceptual hash about every second.
+        embeddings: (n, D), or a list of n (D,); in an order that does not depend on chance.
 
     Returns:
-        video_id of a duplicate -> video_id of the one to keep (the first by name).
+        From 0.25 to 0.5.
     """
+    from scipy.spatial.distance import pdist
+
+    if len(embeddings) < 2:
+        return LEAST_THRESHOLD
+    chosen = np.random.default_rng(0).permutation(len(embeddings))[:SCALE_SAMPLE]
+    distances = pdist(np.asarray([embeddings[i] for i in chosen], np.float32))
+    scale = SHARE_OF_SCALE * np.percentile(distances, 75)
+    return float(np.clip(scale, LEAST_THRESHOLD, LARGEST_THRESHOLD))
+
+
+def cluster_faces(embeddings: np.ndarray, threshold: float) -> np.ndarray:
+    """Groups faces by average linkage: groups join while their mean distance is small enough.
+
+    Groups can only join if two of their faces are within the threshold, so that each connected
+    component of that graph is clustered for itself: memory grows with the number of faces, not
+    with its square. A component of more than 4,000 faces is cut by k-means, its parts are
+    clustered, and then the parts' groups by their means.
+
+    Args:
+        embeddings: (n, D) float32.
+        threshold: the largest mean distance within a group.
+
+    Returns:
+        (n,) int, which group each face is in.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    groups = np.zeros(len(embeddings), int)
+    count = 0
+    for component in _components(embeddings, threshold):
+        if len(component) == 1:
+            found = np.zeros(1, int)
+        elif len(component) <= MOST_FACES_AT_ONCE:
+            tree = linkage(embeddings[component], "average")
+            found = fcluster(tree, threshold, "distance") - 1
+        else:
+            found = _cluster_by_parts(embeddings[component], threshold)
+        groups[component] = count + found
+        count += found.max() + 1
+    return groups
+
+
+def _components(embeddings: np.ndarray, radius: float) -> list[np.ndarray]:
+    """Indices of the faces of each connected component of the graph of near faces."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from sklearn.metrics import pairwise_distances_chunked
+
+    n = len(embeddings)
+    if n == 0:
+        return []
+    component = np.arange(n)
+    first = 0
+    for distances in pairwise_distances_chunked(embeddings, working_memory=64):  # MB
+        row, column = np.nonzero(distances <= radius)
+        edges = np.ones(len(row), bool)
+        graph = coo_array((edges, (component[row + first], component[column])), shape=(n, n))
+        component = connected_components(graph, directed=False)[1][component]
+        first += len(distances)
+    order = np.argsort(component, kind="stable")
+    return np.split(order, np.nonzero(np.diff(component[order]))[0] + 1)
+
+
+def _cluster_by_parts(embeddings: np.ndarray, threshold: float) -> np.ndarray:
+    from sklearn.cluster import MiniBatchKMeans
+
+    count = 2 * len(embeddings) // MOST_FACES_AT_ONCE + 1
+    parts = MiniBatchKMeans(count, random_state=0, n_init=1).fit_predict(embeddings)
+    if np.bincount(parts).max() == len(embeddings):  # all alike: any cut will do
+        parts = np.arange(len(embeddings)) % count
+    groups = np.zeros(len(embeddings), int)
+    for part in np.unique(parts):
+        inside = np.nonzero(parts == part)[0]
+        groups[inside] = groups.max() + 1 + cluster_faces(embeddings[inside], threshold)
+    _, groups = np.unique(groups, return_inverse=True)
+    if groups.max() + 1 == len(embeddings):
+        return groups  # nothing joined: nothing would in another round
+    sums = np.zeros((groups.max() + 1, embeddings.shape[1]))
+    np.add.at(sums, groups, embeddings)
+    means = (sums / np.bincount(groups)[:, None]).astype(np.float32)
+    return cluster_faces(means, threshold)[groups]
+
+
+def _members_of_labels(tracks, earlier, threshold, config):
+    """The faces of each labelled person, and the other faces in their videos."""
+    by_label = defaultdict(list)
+    for track in tracks:
+        if track.label is not None:
+            by_label[track.label].append(track)
+    members, others = {}, []
+    tolerance = config.label_tolerance * threshold
+    for label, group in by_label.items():
+        centre = _face_of_label(group, earlier.get(label), threshold)
+        if centre is None:
+            others += group
+            continue
+        mine = [np.linalg.norm(track.embedding - centre) <= tolerance for track in group]
+        members[label] = [track for track, own in zip(group, mine, strict=True) if own]
+        others += [track for track, own in zip(group, mine, strict=True) if not own]
+    return members, others
+
+
+def _face_of_label(group, earlier, threshold):
+    """The typical face of a label: that of most videos, then of most pairs; None if undecided."""
+    if earlier is not None:
+        return earlier.embedding
+    clusters = defaultdict(list)
+    for track, cluster in zip(group, cluster_faces(_embeddings(group), threshold), strict=True):
+        clusters[cluster].append(track)
+
+    def support(cluster):
+        return len({track.video_id for track in cluster}), sum(track.pairs for track in cluster)
+
+    ranked = sorted(clusters.values(), key=support, reverse=True)
+    if len(ranked) > 1 and support(ranked[0]) == support(ranked[1]):
+        return None
+    return _embeddings(ranked[0]).mean(0)
+
+
+def _join_unlabelled(unlabelled, members, earlier, threshold):
+    """Adds faces without a label to the persons there are, or to new clusters."""
+    members = {name: list(group) for name, group in members.items()}
+    anchors = {name: person.embedding for name, person in earlier.items()}
+    anchors |= {name: _embeddings(group).mean(0) for name, group in members.items()}
+    nearest = _nearest(_embeddings(unlabelled), anchors, threshold)
+    left = [track for track, name in zip(unlabelled, nearest, strict=True) if name is None]
+    for track, name in zip(unlabelled, nearest, strict=True):
+        if name is not None:
+            members.setdefault(name, []).append(track)
+    clusters = defaultdict(list)
+    for track, cluster in zip(left, cluster_faces(_embeddings(left), threshold), strict=True):
+        clusters[cluster].append(track)
+    for group in clusters.values():
+        members[_name_of_cluster(group)] = group
+    return members
+
+
+def _nearest(embeddings, anchors, threshold) -> list[str | None]:
+    """The nearest anchor of each face, or None where none is near."""
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    if not anchors or not len(embeddings):
+        return [None] * len(embeddings)
+    names = sorted(anchors)
+    centres = np.stack([anchors[name] for name in names])
+    index, distance = pairwise_distances_argmin_min(embeddings, centres)
+    return [names[i] if d <= threshold else None for i, d in zip(index, distance, strict=True)]
+
+
+def _name_of_cluster(group: list[FaceTrack]) -> str:
+    """A name from the founding face: the one with the smallest hash, whatever was read first."""
+
+    def digest(track):
+        return hashlib.sha256(f"{track.video_id}/{track.track}".encode()).hexdigest()
+
+    return f"person-{min(map(digest, group))[:16]}"
+
+
+def _person(name, group, earlier, is_label, config) -> Person:
+    if earlier is not None:
+        total = earlier.embedding * earlier.tracks + sum(track.embedding for track in group)
+        count = earlier.tracks + len(group)
+        return replace(earlier, embedding=np.float32(total / count), tracks=count)
+    split = split_of(name, config.seed, config.shares, _official_split(group))
+    source = "label" if is_label else "cluster"
+    return Person(name, source, split, _embeddings(group).mean(0), len(group))
+
+
+def _official_split(group: list[FaceTrack]) -> str | None:
+    """The source's split of a person; if his or her videos disagree, the one most held out."""
+    splits = {track.official_split for track in group}
+    order = ("test", "validation", "train", DEVELOPMENT)
+    return next((split for split in order if split in splits), None)
+
+
+def _embeddings(group: list[FaceTrack]) -> np.ndarray:
+    if not group:
+        return np.zeros((0, 1), np.float32)
+    return np.stack([track.embedding for track in group]).astype(np.float32)
+
+
+def _refusal(track: FaceTrack) -> Refusal:
+    detail = f"face {track.track} is not that of {track.label}"
+    return Refusal(track.video_id, None, None, "other_person", detail)
