@@ -13,6 +13,7 @@ import numpy as np
 
 from dataset_scripts.faces import Box, align_face, detect_boxes, predict_landmarks
 from dataset_scripts.frame_quality import grey_sharpness, quality
+from dataset_scripts.step_clock import StepClock
 from dataset_scripts.synchrony import crop_mouth
 from dataset_scripts.video import VideoFrame
 
@@ -103,13 +104,16 @@ class FaceTrack:
 
 
 def track_faces(
-    frames: Iterable[tuple[VideoFrame, bool]], config: TrackingConfig | None = None
+    frames: Iterable[tuple[VideoFrame, bool]],
+    config: TrackingConfig | None = None,
+    clock: StepClock | None = None,
 ) -> Iterator[FaceTrack]:
     """Follows every face through a stretch of film.
 
     Args:
         frames: pictures, each with whether a shot begins with it, see `shots.mark_cuts`.
         config: how.
+        clock: counts the steps "detect", "landmarks", "mouths" and "best frames".
 
     Returns:
         Tracks, in the order in which they end; a cut ends all.
@@ -119,7 +123,7 @@ def track_faces(
         if shot is None or starts_shot or frame.index != shot.end:
             if shot is not None:
                 yield from shot.finish()
-            shot = _Shot(config or TrackingConfig(), frame.index)
+            shot = _Shot(config or TrackingConfig(), clock or StepClock(), frame.index)
         yield from shot.add(frame)
     if shot is not None:
         yield from shot.finish()
@@ -148,8 +152,9 @@ class _OpenTrack:
 class _Shot:
     """The faces of one shot, from its first picture on."""
 
-    def __init__(self, config: TrackingConfig, start: int):
+    def __init__(self, config: TrackingConfig, clock: StepClock, start: int):
         self.config = config
+        self.clock = clock
         self.start = self.end = start
         self.frames: deque[VideoFrame] = deque()  # those that a track may still need
         self.tracks: list[_OpenTrack] = []
@@ -164,7 +169,9 @@ class _Shot:
         self.shape = frame.grey.shape
         if (frame.index - self.start) % self.config.detect_every:
             return
-        self._match(frame, self._detect(frame))
+        with self.clock.step("detect"):
+            found = self._detect(frame)
+        self._match(frame, found)
         patience = self.config.detect_every * self.config.max_missed
         for track in [t for t in self.tracks if frame.index - t.last_index > patience]:
             self.tracks.remove(track)
@@ -214,14 +221,16 @@ class _Shot:
             free.remove(f)
             track, (box, score) = waiting.pop(t), found[f]
             self._extend(track, frame.index, box)
-            self._note(track, frame, box, score)
+            with self.clock.step("best frames"):
+                self._note(track, frame, box, score)
         new = [found[f] for f in free if found[f][1] >= self.config.min_score]
         for box, score in sorted(new, key=lambda n: n[0][0] - n[0][2]):  # the widest first
             if len(self.tracks) < self.config.max_faces:
                 track = _OpenTrack(frame.index, box, frame.index)
                 self.tracks.append(track)
                 self._extend(track, frame.index, box)
-                self._note(track, frame, box, score)
+                with self.clock.step("best frames"):
+                    self._note(track, frame, box, score)
 
     def _extend(self, track: _OpenTrack, until: int, box: np.ndarray) -> None:
         """Places the landmarks up to a picture in which the face is in that box."""
@@ -233,11 +242,13 @@ class _Shot:
             if frame.is_repeat and track.raw:
                 track.raw.append(track.raw[-1])
             else:
-                track.raw.append(predict_landmarks(frame.grey, tuple(between)))
+                with self.clock.step("landmarks"):
+                    track.raw.append(predict_landmarks(frame.grey, tuple(between)))
             track.boxes.append(between)
             track.is_new.append(not frame.is_repeat)
         track.last_box, track.last_index = box, until
-        self._crop(track, track.end - REACH)
+        with self.clock.step("mouths"):
+            self._crop(track, track.end - REACH)
 
     def _crop(self, track: _OpenTrack, until: int) -> None:
         """Cuts out the mouths before a picture, now that the landmarks around them are known."""

@@ -43,7 +43,7 @@ class Limits:
 
     max_duration_s: float = 3600.0
     max_pixels: int = 8192 * 4320
-    max_seconds_of_work: float = 3600.0
+    max_seconds_of_work: float = 1800.0
     max_undecodable_share: float = 0.3
 
 
@@ -85,13 +85,24 @@ class VideoFrame:
         is_repeat: whether the file had no new picture since the last one.
     """
 
-    def __init__(self, index: int, time_s: float, picture, turns: int, is_repeat: bool):
+    def __init__(self, index: int, time_s: float, is_repeat: bool, decoded, info, limits):
         self.index = index
         self.time_s = time_s
         self.is_repeat = is_repeat
-        self._picture = picture  # av.VideoFrame, 8 bits, of the working size
-        self._turns = turns  # quarters, counter-clockwise
+        self._decoded = decoded  # av.VideoFrame, until it is looked at: a large one takes memory
+        self._of = (info, limits)
+        self._turns = 0  # quarters, counter-clockwise
+        self._small_enough = None
         self._grey = None
+
+    @property
+    def _picture(self):
+        """The picture in 8 bits, with square pixels, of the working size, not yet upright."""
+        if self._small_enough is None:
+            self._turns = round(self._decoded.rotation / 90) % 4
+            self._small_enough = _normalise(self._decoded, *self._of)
+            self._decoded = None
+        return self._small_enough
 
     @property
     def grey(self) -> np.ndarray:
@@ -108,9 +119,10 @@ class VideoFrame:
 
     def thumbnail(self, width: int, height: int) -> np.ndarray:
         """The whole picture at another size and form, (height, width, 3) uint8 BGR."""
+        picture = self._picture
         if self._turns % 2:
             width, height = height, width
-        small = self._picture.to_ndarray(
+        small = picture.to_ndarray(
             width=width, height=height, format="bgr24", interpolation="AREA", threads=1
         )
         return self._upright(small)
@@ -216,13 +228,10 @@ def read_frames(
     limits = limits or Limits()
     end_s = start_s + limits.max_duration_s if end_s is None else end_s
     count = round((end_s - start_s) * FRAMES_PER_SECOND)
-    normalised, turns = None, 0
     pictures = _decoded_pictures(path, info, start_s, limits)
-    for index, frame, is_repeat in _nearest_pictures(pictures, start_s, count):
-        if not is_repeat:
-            normalised = _normalise(frame, info, limits)
-            turns = round(frame.rotation / 90) % 4
-        yield VideoFrame(index, start_s + index / FRAMES_PER_SECOND, normalised, turns, is_repeat)
+    for index, picture, is_repeat in _nearest_pictures(pictures, start_s, count):
+        time_s = start_s + index / FRAMES_PER_SECOND
+        yield VideoFrame(index, time_s, is_repeat, picture, info, limits)
 
 
 def read_speech(
@@ -252,27 +261,26 @@ def read_speech(
     limits = limits or Limits()
     wanted_s = limits.max_duration_s if end_s is None else end_s - start_s
     stream = info.audio_streams[0] if stream is None else stream
-    pieces, end, read = [], 0, 0  # (first sample, samples); where the last one ends; samples read
     most = round(wanted_s * SAMPLING_RATE)
+    waveform = np.zeros(most, np.float32)  # takes memory only where something is written
+    end = furthest = read = 0  # where the last piece and all pieces end; samples that were read
     for time_s, samples in _decoded_sound(path, info, start_s, stream, limits):
         first = round((time_s - start_s) * SAMPLING_RATE)
-        if pieces and abs(first - end) < MAX_SOUND_DRIFT_S * SAMPLING_RATE:
+        if read and abs(first - end) < MAX_SOUND_DRIFT_S * SAMPLING_RATE:
             first = end  # time stamps are rounded; sound has no gap there
         end = first + samples.size
-        read += max(0, min(samples.size, end))  # not what comes before the stretch
-        if max(end, read) >= most + SAMPLING_RATE:
+        part = samples[max(0, -first) : max(0, most - first)]
+        if part.size and end > 0:
+            waveform[max(0, first) : max(0, first) + part.size] = part
+            furthest = max(furthest, max(0, first) + part.size)
+            read += part.size
+        if end > most + SAMPLING_RATE or read > most + SAMPLING_RATE:
             if end_s is None:
                 raise _too_long(limits)
             break
-        if end > 0 and first < most:
-            pieces.append((first, samples))
-    waveform = np.zeros(min(most, max((f + s.size for f, s in pieces), default=0)), np.float32)
-    for first, samples in pieces:
-        part = samples[max(0, -first) : max(0, waveform.size - first)]
-        waveform[max(0, first) : max(0, first) + part.size] = part
-    if waveform.size == 0:
+    if not furthest:
         raise VideoRefused("no_audio", "no sound can be decoded from the stretch that is asked for")
-    return waveform
+    return waveform[:furthest]
 
 
 @contextlib.contextmanager

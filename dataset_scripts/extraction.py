@@ -1,0 +1,550 @@
+"""One video, one unit of work: from a file to its pairs, and to the reasons why there are no more.
+
+Nothing a file holds may stop the work: what cannot be used is refused, with its reason, in bounded
+time and memory. D: numbers in an embedding.
+"""
+
+import functools
+import hashlib
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dataset_scripts.face_tracks import FaceCandidate, FaceTrack, TrackingConfig, track_faces
+from dataset_scripts.faces import detect_boxes, get_recogniser
+from dataset_scripts.frame_quality import exposure, frontality
+from dataset_scripts.pair_table import flac_bytes, jpeg_bytes, sharpness
+from dataset_scripts.records import (
+    FRAMES_PER_SECOND,
+    SAMPLING_RATE,
+    Extraction,
+    Refusal,
+    SourceVideo,
+    VideoRefused,
+)
+from dataset_scripts.shots import mark_cuts
+from dataset_scripts.speech_segments import SpeechSegment, find_speech
+from dataset_scripts.step_clock import StepClock
+from dataset_scripts.synchrony import (
+    MIN_LEAD,
+    MIN_SCORE,
+    MIN_SUPPORTED_SCORE,
+    SpeakerChoice,
+    Synchrony,
+    choose_speakers,
+    measure_synchrony,
+)
+from dataset_scripts.video import (
+    Limits,
+    VideoFrame,
+    VideoInfo,
+    check_duration,
+    probe,
+    read_frames,
+    read_speech,
+)
+
+SILENCE_PEAK = 1e-3  # of full scale: softer sound is a microphone that was off
+TRACK_FACES = 5  # pictures whose embeddings are averaged to tell who a face is
+EMBEDDED_FACES = 3  # pictures of a face that are embedded in each segment
+
+
+@dataclass(frozen=True)
+class ExtractionConfig:
+    """Every threshold of the way from a video to its pairs.
+
+    Attributes:
+        limits: what a video may cost.
+        tracking: how faces are found and followed.
+        face_recogniser: the teacher, see `faces.get_recogniser`.
+        audio_stream: which of several streams of sound, from 0; None is the default one, or the
+            first that is not silent.
+        min_pair_s: a pair's speech lasts at least so long, seconds.
+        min_pictures_per_second: of new pictures; with fewer, no mouth is seen to move.
+        min_face_px: width of the face in the film's picture, pixels; a smaller one is refused.
+        min_frontality: see `frame_quality.frontality`.
+        min_sharpness: see `pair_table.sharpness`.
+        min_contrast, max_lost: see `frame_quality.exposure`.
+        min_sync_score: a face that speaks, see `synchrony`; deviations above unrelated speech.
+        min_supported_sync_score: the same, for a face that surely speaks elsewhere in the video.
+        min_sync_lead: over the next face.
+        max_same_face_distance: between embeddings, of one face in two segments of a video.
+        max_change_in_track: between embeddings of one track; more is a cut that was missed.
+        max_face_time_apart_s: where a segment shows its speaker in no good picture, one from so
+            near another segment is used.
+        max_position_error: between a face and where the source says it is, shares of the picture.
+        max_pairs_per_segment: pairs of one segment, each with a picture from another second.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    face_recogniser: str = "dlib"
+    audio_stream: int | None = None
+    min_pair_s: float = 1.0
+    min_pictures_per_second: float = 10.0
+    min_face_px: float = 60.0
+    min_frontality: float = 0.8
+    min_sharpness: float = 10.0
+    min_contrast: float = 0.12
+    max_lost: float = 0.3
+    min_sync_score: float = MIN_SCORE
+    min_supported_sync_score: float = MIN_SUPPORTED_SCORE
+    min_sync_lead: float = MIN_LEAD
+    max_same_face_distance: float = 0.35
+    max_change_in_track: float = 0.5
+    max_face_time_apart_s: float = 20.0
+    max_position_error: float = 0.2
+    max_pairs_per_segment: int = 1
+
+
+def extract_pairs(
+    video: SourceVideo, config: ExtractionConfig | None = None, clock: StepClock | None = None
+) -> Extraction:
+    """Turns a video into speech-face pairs.
+
+    Args:
+        video: as a source lists it.
+        config: thresholds and limits.
+        clock: counts the seconds of each step.
+
+    Returns:
+        Pairs, and what was refused and why; a file that cannot be used is refused whole. Nothing is
+        raised, whatever the file holds.
+    """
+    try:
+        return _VideoWork(video, config or ExtractionConfig(), clock or StepClock()).run()
+    except VideoRefused as refused:
+        reason, detail = refused.reason, str(refused)
+    except Exception as error:
+        reason, detail = "failed", f"{type(error).__name__}: {error}"
+    return Extraction(refusals=[Refusal(video.video_id, None, None, reason, detail)])
+
+
+@dataclass(frozen=True)
+class _Portrait:
+    """A good picture of a face, as a pair stores it."""
+
+    face: int  # whose, in this video
+    time_s: float
+    place: tuple[float, float]
+    picture: bytes  # JPEG
+    embedding: np.ndarray  # (D,)
+    frontality: float
+    sharpness: float
+    size_px: float
+    quality: float
+
+
+@dataclass(frozen=True)
+class _SeenFace:
+    """A face through a part of a segment of speech."""
+
+    start: int  # pictures
+    end: int
+    synchrony: Synchrony
+    why_no_portrait: tuple[str, str]  # if there is none, by reason and detail
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A part of a segment of speech, in which the same faces are seen."""
+
+    speech: SpeechSegment
+    faces: dict[int, _SeenFace]
+
+
+class _VideoWork:
+    """What is known of one video on the way."""
+
+    def __init__(self, video: SourceVideo, config: ExtractionConfig, clock: StepClock):
+        self.video = video
+        self.config = config
+        self.clock = clock
+        self.start_s = video.start_s or 0.0
+        self.refusals: list[Refusal] = []
+        self.fingerprint: list[int] = []
+        self.portraits: dict[int, list[_Portrait]] = defaultdict(list)
+        self.known: list[tuple[np.ndarray, int]] = []  # sum of embeddings, how many; of each face
+        self.moments: list[_Moment] = []
+
+    def run(self) -> Extraction:
+        with self.clock.step("probe"):
+            info = self._probe()
+        with self.clock.step("sound"):
+            self.speech = self._read_sound(info)
+        with self.clock.step("speech"):
+            segments = find_speech(self.speech)
+        if not segments:
+            raise VideoRefused("no_speech", "nobody is heard to speak for a second or more")
+        for segment, tracks in self._segments_with_faces(info, segments):
+            info.check_deadline()
+            self._look_at(segment, tracks)
+        with self.clock.step("synchrony"):
+            choices = choose_speakers(
+                [{face: seen.synchrony for face, seen in m.faces.items()} for m in self.moments],
+                self.config.min_sync_score,
+                self.config.min_supported_sync_score,
+                self.config.min_sync_lead,
+            )
+        with self.clock.step("pairs"):
+            pairs = [
+                pair
+                for moment, choice in zip(self.moments, choices, strict=True)
+                for pair in self._pairs(moment, choice)
+            ]
+        duration_s = len(self.speech) / SAMPLING_RATE
+        return Extraction(pairs, self.refusals, self.fingerprint, duration_s)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def _probe(self) -> VideoInfo:
+        limits = self.config.limits
+        info = probe(self.video.path, limits)
+        if self.video.end_s is None:
+            check_duration(self.video.path, info, limits)
+        elif not 0 < self.video.end_s - self.start_s <= limits.max_duration_s:
+            raise VideoRefused(
+                "too_long" if self.video.end_s > self.start_s else "unreadable",
+                f"the stretch from {self.start_s:g} to {self.video.end_s:g} s cannot be used",
+            )
+        return info
+
+    def _read_sound(self, info: VideoInfo) -> np.ndarray:
+        """The first stream of sound that is not silent, (samples,)."""
+        streams = info.audio_streams
+        if self.config.audio_stream is not None:
+            streams = streams[self.config.audio_stream : self.config.audio_stream + 1]
+            if not streams:
+                raise VideoRefused("no_audio", f"there is no sound {self.config.audio_stream}")
+        for stream in streams:
+            sound = read_speech(
+                self.video.path, info, self.start_s, self.video.end_s, self.config.limits, stream
+            )
+            if np.abs(sound).max() >= SILENCE_PEAK:
+                return sound
+        raise VideoRefused("silent", "all of the sound is silence")
+
+    def _segments_with_faces(
+        self, info: VideoInfo, segments: Sequence[SpeechSegment]
+    ) -> Iterator[tuple[SpeechSegment, list[FaceTrack]]]:
+        """Each segment of speech with the faces that are seen during it."""
+        first = [int(np.ceil(s.start_s * FRAMES_PER_SECOND)) for s in segments]
+        last = [int(np.floor(s.end_s * FRAMES_PER_SECOND)) for s in segments]
+        end_s = self.start_s + last[-1] / FRAMES_PER_SECOND
+        frames = read_frames(self.video.path, info, self.start_s, end_s, self.config.limits)
+        frames = self._noting_fingerprints(self.clock.each("decode", frames))
+
+        def segment_of(frame: VideoFrame) -> int | None:
+            k = int(np.searchsorted(first, frame.index, side="right")) - 1
+            return k if k >= 0 and frame.index < last[k] else None
+
+        done = 0
+        for k, part in itertools.groupby(frames, segment_of):
+            if k is None:
+                continue
+            for missing in segments[done:k]:
+                yield missing, []
+            marked = self.clock.each("shots", mark_cuts(part))
+            yield segments[k], list(track_faces(marked, self.config.tracking, self.clock))
+            done = k + 1
+        for missing in segments[done:]:
+            yield missing, []
+
+    def _noting_fingerprints(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            if frame.index % round(FRAMES_PER_SECOND) == 0:
+                with self.clock.step("fingerprint"):
+                    self.fingerprint.append(perceptual_hash(frame.thumbnail(9, 8)))
+            yield frame
+
+    # --- looking at a segment ----------------------------------------------------------------
+
+    def _look_at(self, segment: SpeechSegment, tracks: list[FaceTrack]) -> None:
+        """Measures each face of a segment against the speech; notes good pictures of it."""
+        usable, refusal = self._usable(tracks)
+        if not usable:
+            self._refuse(segment.start_s, segment.end_s, *refusal)
+            return
+        moments = _moments(usable, self.config.min_pair_s)
+        if not moments:
+            self._refuse(
+                *(segment.start_s, segment.end_s, "no_face"),
+                f"no face is seen for {self.config.min_pair_s:g} s of this speech",
+            )
+        taken: dict[int, int] = {}  # a track's number -> the face that it is
+        problems: dict[int, tuple[str, str]] = {}
+        for start, end, members in moments:
+            faces = {}
+            for k in members:
+                track = usable[k]
+                if k not in taken:
+                    others = {taken[j] for j in taken if _meet(usable[j], track)}
+                    taken[k], problems[k] = self._portray(track, others)
+                if taken[k] < 0:
+                    continue
+                low, high = max(start, track.start), min(end, track.end)
+                with self.clock.step("synchrony"):
+                    synchrony = measure_synchrony(
+                        track.mouths[low - track.start : high - track.start],
+                        self._speech_between(low, high),
+                    )
+                faces[taken[k]] = _SeenFace(low, high, synchrony, problems[k])
+            if faces:
+                self.moments.append(_Moment(segment, faces))
+            else:
+                bad = problems[members[0]]
+                self._refuse(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND, *bad)
+
+    def _usable(self, tracks: list[FaceTrack]) -> tuple[list[FaceTrack], tuple[str, str]]:
+        """Tracks that could be of a speaker; if there are none, why."""
+        place = self.video.face_position
+        refusal = ("no_face", "no face is seen during this speech")
+        usable = []
+        for track in tracks:
+            width = float(np.median(track.boxes[:, 2] - track.boxes[:, 0]))
+            rate = float(track.is_new.mean()) * FRAMES_PER_SECOND
+            if place and np.hypot(*np.subtract(track.place, place)) > (
+                self.config.max_position_error
+            ):
+                refusal = ("no_face", "no face is where the source says that the speaker is")
+            elif width < self.config.min_face_px:
+                refusal = ("face_too_small", f"the face is {width:.0f} pixels wide")
+            elif rate < self.config.min_pictures_per_second:
+                refusal = (
+                    "not_in_sync",
+                    f"{rate:.1f} pictures a second are too few to see a mouth move",
+                )
+            else:
+                usable.append(track)
+        return usable, refusal
+
+    def _speech_between(self, start: int, end: int) -> np.ndarray:
+        """The sound of pictures `start` to `end`, silence where it is missing."""
+        samples = round(SAMPLING_RATE / FRAMES_PER_SECOND)
+        speech = self.speech[start * samples : end * samples]
+        return np.pad(speech, (0, (end - start) * samples - len(speech)))
+
+    def _portray(self, track: FaceTrack, others: set[int]) -> tuple[int, tuple[str, str]]:
+        """Whose face a track is, and why it has no good picture, if it has none.
+
+        Returns:
+            The face's number in this video, or -1 if the track shows more than one person.
+        """
+        with self.clock.step("best frames"):
+            ranked = sorted(track.candidates, key=lambda c: c.quality, reverse=True)
+            chosen = ranked[:EMBEDDED_FACES]
+            # The ends too: if a cut was missed, they show two persons.
+            chosen += [
+                c for c in (*track.candidates[:1], *track.candidates[-1:]) if c not in chosen
+            ]
+        if not chosen:
+            return -1, ("no_face", "the face is seen for too short a time")
+        with self.clock.step("embed"):
+            embeddings = _recogniser(self.config.face_recogniser).embed(
+                np.stack([c.face for c in chosen])
+            )
+        apart = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1).max()
+        if apart > self.config.max_change_in_track:
+            return -1, ("other_person", "the face changes within a shot into another one")
+        best = embeddings[:EMBEDDED_FACES]
+        face = self._recognise(best.mean(axis=0), others)
+        with self.clock.step("best frames"):
+            problem = ("not_frontal", "the face is never seen from the front")
+            for candidate, embedding in zip(chosen, best, strict=False):
+                portrait, why = self._portrait(candidate, face, embedding)
+                if portrait is not None:
+                    self.portraits[face].append(portrait)
+                elif candidate is chosen[0]:
+                    problem = why
+        return face, problem
+
+    def _recognise(self, embedding: np.ndarray, others: set[int]) -> int:
+        """The number of the face in this video; `others` are seen beside it."""
+        distances = {
+            k: float(np.linalg.norm(total / count - embedding))
+            for k, (total, count) in enumerate(self.known)
+            if k not in others
+        }
+        face = min(distances, key=distances.get, default=None)
+        if face is None or distances[face] > self.config.max_same_face_distance:
+            self.known.append((embedding, 1))
+            return len(self.known) - 1
+        total, count = self.known[face]
+        self.known[face] = (total + embedding, count + 1)
+        return face
+
+    def _portrait(
+        self, candidate: FaceCandidate, face: int, embedding: np.ndarray
+    ) -> tuple[_Portrait | None, tuple[str, str]]:
+        """A picture as a pair stores it; or why it is not good enough."""
+        straight, light = frontality(candidate.landmarks), exposure(candidate.face)
+        sharp = sharpness(candidate.face)
+        problem = None
+        if straight < self.config.min_frontality:
+            problem = ("not_frontal", f"at best, the face has a frontality of {straight:.2f}")
+        elif light.contrast < self.config.min_contrast or light.lost > self.config.max_lost:
+            problem = ("badly_lit", "the face is too dark, too bright or without contrast")
+        elif sharp < self.config.min_sharpness:
+            problem = ("blurred", f"at best, the face has a sharpness of {sharp:.0f}")
+        elif not _shows_a_face(candidate.face):
+            problem = ("not_frontal", "no face is found in the aligned picture of it")
+        if problem is not None:
+            return None, problem
+        left, _, right, _ = candidate.box
+        return (
+            _Portrait(
+                face=face,
+                time_s=candidate.time_s,
+                place=candidate.place,
+                picture=jpeg_bytes(candidate.face),
+                embedding=embedding,
+                frontality=straight,
+                sharpness=sharp,
+                size_px=right - left,
+                quality=candidate.quality,
+            ),
+            ("", ""),
+        )
+
+    # --- making pairs ------------------------------------------------------------------------
+
+    def _pairs(self, moment: _Moment, choice: SpeakerChoice) -> Iterator[dict]:
+        """The pairs of a part of a segment: the speaker's best pictures, in it or near it."""
+        if choice.face is None:
+            start = min(seen.start for seen in moment.faces.values())
+            end = max(seen.end for seen in moment.faces.values())
+            detail = {
+                "not_in_sync": f"the best of {len(moment.faces)} faces has a synchrony of "
+                f"{choice.score:.1f}",
+                "several_speakers": f"several of {len(moment.faces)} faces move with the speech",
+            }[choice.reason]
+            self._refuse(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND, choice.reason, detail)
+            return
+        seen = moment.faces[choice.face]
+        start_s, end_s = seen.start / FRAMES_PER_SECOND, seen.end / FRAMES_PER_SECOND
+        middle_s = self.start_s + (start_s + end_s) / 2
+
+        def seconds_away(portrait: _Portrait) -> float:
+            return max(0.0, abs(portrait.time_s - middle_s) - (end_s - start_s) / 2)
+
+        near = [
+            p
+            for p in self.portraits[choice.face]
+            if seconds_away(p) <= self.config.max_face_time_apart_s
+        ]
+        if not near:
+            self._refuse(start_s, end_s, *seen.why_no_portrait)
+            return
+        near.sort(key=lambda p: (seconds_away(p) > 0, -p.quality))
+        clip = flac_bytes(self._speech_between(seen.start, seen.end))
+        inside = [p for p in near if seconds_away(p) == 0][: self.config.max_pairs_per_segment]
+        for number, portrait in enumerate(inside or near[:1]):
+            yield self._pair(moment, choice, seen, portrait, clip, number)
+
+    def _pair(self, moment, choice, seen, portrait: _Portrait, clip: bytes, number: int) -> dict:
+        """A row of the data contract."""
+        video = self.video
+        start_s = round(self.start_s + seen.start / FRAMES_PER_SECOND, 3)
+        end_s = round(self.start_s + seen.end / FRAMES_PER_SECOND, 3)
+        name = f"{video.video_id} {start_s} {end_s}" + (f" {number}" if number else "")
+        pair_id = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+        best = sorted(self.portraits[choice.face], key=lambda p: -p.quality)[:TRACK_FACES]
+        return {
+            "pair_id": pair_id,
+            "audio": {"bytes": clip, "path": f"{pair_id}.flac"},
+            "face": {"bytes": portrait.picture, "path": f"{pair_id}.jpg"},
+            "face_embedding": portrait.embedding,
+            "video_id": video.video_id,
+            "start_s": start_s,
+            "end_s": end_s,
+            "face_time_s": portrait.time_s,
+            "face_position": list(portrait.place),
+            "sync_score": choice.score,
+            "frontality": portrait.frontality,
+            "sharpness": portrait.sharpness,
+            "speech_ratio": moment.speech.speech_ratio,
+            "face_size_px": portrait.size_px,
+            "gender": video.gender,
+            "age": video.age,
+            "language": video.language,
+            "landmarks": None,
+            "traits": video.traits,
+            "voice_parameters": video.voice_parameters,
+            "voice_id": video.voice_id,
+            "source": video.source,
+            "licence": video.licence,
+            "track": choice.face,
+            "track_embedding": np.mean([p.embedding for p in best], axis=0),
+        }
+
+    def _refuse(self, start_s: float, end_s: float, reason: str, detail: str) -> None:
+        """Notes a refused part of the stretch; times from the start of the stretch."""
+        start_s, end_s = round(self.start_s + start_s, 3), round(self.start_s + end_s, 3)
+        self.refusals.append(Refusal(self.video.video_id, start_s, end_s, reason, detail))
+
+
+def perceptual_hash(picture: np.ndarray) -> int:
+    """64 bits that stay nearly the same when a picture is scaled, compressed or lightened.
+
+    Args:
+        picture: (8, 9, 3) uint8, the whole picture shrunk.
+
+    Returns:
+        A bit for each pair of neighbours: whether the right one is lighter.
+
+    Source: the difference hash, N. Krawetz, "Kind of like that", 2013.
+    """
+    grey = picture.astype(np.int32).sum(axis=2)  # (8, 9)
+    bits = (grey[:, 1:] > grey[:, :-1]).ravel()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _moments(tracks: Sequence[FaceTrack], min_pair_s: float) -> list[tuple[int, int, list[int]]]:
+    """Cuts a segment into parts in which the same faces are seen.
+
+    Returns:
+        (first picture, end, tracks seen for at least `min_pair_s` of it), in the order of time.
+    """
+    shortest = round(min_pair_s * FRAMES_PER_SECOND)
+    free = [(t.start, t.end) for t in tracks]
+    parts = []
+    while free:
+        start, end = max(free, key=lambda part: part[1] - part[0])
+        if end - start < shortest:
+            break
+        members = [
+            k for k, t in enumerate(tracks) if min(end, t.end) - max(start, t.start) >= shortest
+        ]
+        parts.append((start, end, members))
+        free = [rest for part in free for rest in _without(part, (start, end))]
+    return sorted(parts)
+
+
+def _without(part: tuple[int, int], taken: tuple[int, int]) -> list[tuple[int, int]]:
+    """What is left of an interval."""
+    before, after = (part[0], min(part[1], taken[0])), (max(part[0], taken[1]), part[1])
+    return [(start, end) for start, end in (before, after) if start < end]
+
+
+def _meet(one: FaceTrack, other: FaceTrack) -> bool:
+    return one.start < other.end and other.start < one.end
+
+
+def _shows_a_face(face: np.ndarray) -> bool:
+    """Whether the detector finds a face where it should be in an aligned picture, (S, S, 3) RGB."""
+    import cv2
+
+    size = len(face)
+    for (left, top, right, bottom), _ in detect_boxes(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)):
+        away = max(abs(left + right - size), abs(top + bottom - size)) / 2
+        if away < size / 4 and right - left > size / 3:
+            return True
+    return False
+
+
+@functools.cache
+def _recogniser(name: str):
+    return get_recogniser(name)
