@@ -81,11 +81,11 @@ def seen(pair: BuiltPair, film: dict) -> str | None:
     width, height = film["width"], film["height"]
     nearest, person = NEAR, None
     for appearance in film["appearances"]:
-        path = np.asarray(appearance["path"], float)  # (moments, [t, x, y, size, yaw])
+        path = np.asarray(appearance["path"], float)  # (moments, [t, x, y, pixels, yaw])
         if not appearance["start_s"] - 0.1 <= pair.face_time_s <= appearance["end_s"] + 0.1:
             continue
         _, x, y, size, _ = path[np.abs(path[:, 0] - pair.face_time_s).argmin()]
-        away = np.hypot(pair.face_position[0] * width - x, pair.face_position[1] * height - y)
+        away = np.hypot(*((np.array(pair.face_position) - (x, y)) * (width, height)))  # pixels
         if away / size < nearest:
             nearest, person = away / size, appearance["speaker_id"]
     return person

@@ -9,7 +9,7 @@ def film(kind: str = "turns", is_control: bool = False) -> dict:
     """Ann speaks on the left until 4 s, then Bob on the right; both stay in the picture."""
 
     def appearance(who: str, x: float) -> dict:
-        path = [[t / 5, x, 100.0, 80.0, 0.0] for t in range(41)]
+        path = [[t / 5, x, 0.5, 80.0, 0.0] for t in range(41)]
         return {"speaker_id": who, "start_s": 0.0, "end_s": 8.0, "path": path}
 
     def segment(who: str, start_s: float, end_s: float) -> dict:
@@ -28,7 +28,7 @@ def film(kind: str = "turns", is_control: bool = False) -> dict:
         "height": 200,
         "people": [{"speaker_id": "ann"}, {"speaker_id": "bob"}],
         "segments": [segment("ann", 0.0, 4.0), segment("bob", 4.2, 8.0)],
-        "appearances": [appearance("ann", 100.0), appearance("bob", 300.0)],
+        "appearances": [appearance("ann", 0.25), appearance("bob", 0.75)],
     }
 
 
