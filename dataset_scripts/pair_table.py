@@ -118,11 +118,11 @@ def sharpness(face: np.ndarray) -> float:
     return float(laplace(face.mean(axis=2)).var())
 
 
-def contact_sheet(tiles: Sequence[tuple[bytes, str]], columns: int):
+def contact_sheet(tiles: Sequence[tuple[bytes, str] | None], columns: int):
     """Faces in rows, each with a line of words below.
 
     Args:
-        tiles: JPEG bytes of a 224x224 face, and its words.
+        tiles: JPEG bytes of a 224x224 face, and its words; None leaves the place empty.
         columns: faces a row.
 
     Returns:
@@ -133,7 +133,10 @@ def contact_sheet(tiles: Sequence[tuple[bytes, str]], columns: int):
     lines = max(1, -(-len(tiles) // columns))
     sheet = Image.new("RGB", (columns * TILE, lines * (TILE + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
-    for k, (picture, words) in enumerate(tiles):
+    for k, tile in enumerate(tiles):
+        if tile is None:
+            continue
+        picture, words = tile
         x, y = k % columns * TILE, k // columns * (TILE + CAPTION)
         sheet.paste(open_picture(picture), (x, y))
         draw.text((x + 4, y + TILE + 2), words, fill="black")
