@@ -4,8 +4,8 @@ The mouth's motion is fitted to a few motions that every mouth makes (jaw down, 
 wide), so that it does not matter what the mouth looks like; speech is the rise and fall of its
 energy in a few bands. Which motion goes with which rise, and how many frames sooner or later, is a
 small table of weights, fitted on films of the cast by `python -m dataset_scripts.fit_synchrony`.
-The weighted sum of their correlations is measured against the same sum for unrelated speech: the
-clip's own, shifted or reversed. So the clip calibrates its own score.
+The weighted sum of their correlations is measured against what it would be by chance, between a
+mouth and a speech that are as fast or slow as these: so the clip calibrates its own score.
 
 Letters: T frames, M motions (rows of `MOTIONS`), A features of the sound (`SOUNDS`), D delays.
 """
@@ -192,7 +192,6 @@ def _standardised(signal: np.ndarray) -> np.ndarray:
 
 _BANDS_HZ = ((80, 400), (400, 1000), (1000, 2000), (2000, 3600), (3600, 7600), (80, 7600))
 SOUNDS = ("rise_1", "rise_2", "rise_3", "rise_4", "rise_5", "rise", "level", "flux")
-_RISES = 6  # the first so many of SOUNDS change their sign when time runs backwards
 _SAMPLES_PER_FRAME = int(SAMPLING_RATE / FRAMES_PER_SECOND)
 _HOP, _WINDOW, _FFT = 160, 400, 512  # samples: 10 ms, 25 ms
 _FLOOR_DB = -35.0  # below the loud parts: what is softer is silence
@@ -234,7 +233,7 @@ def speech_changes(speech: np.ndarray, frames: int) -> np.ndarray:
 
 MAX_OFFSET_S = 0.4  # sound and picture of a file are seldom further apart
 _MAX_LAG = round(MAX_OFFSET_S * FRAMES_PER_SECOND)
-_FAR_LAG = round(0.8 * FRAMES_PER_SECOND)  # frames: so far apart, sound and mouth are strangers
+_MEMORY = 6  # frames, after which neither mouth nor speech knows what it did
 _FEWEST_FRAMES = round(0.9 * FRAMES_PER_SECOND)  # fewer say nothing: the score is nought
 _REACH = 4  # frames before and after, over which the weights look
 _WEIGHTS_FILE = Path(__file__).with_name("synchrony_weights.json")
@@ -312,41 +311,43 @@ def compare(motion: np.ndarray, sound: np.ndarray, offset_s: float | None = None
 
 def _lag_curve(motion: np.ndarray, sound: np.ndarray) -> np.ndarray:
     """(L,) weighted sum of correlations at each offset, in deviations of unrelated speech."""
-    if len(motion) < _FEWEST_FRAMES:
-        return np.zeros(2 * _MAX_LAG + 1)
-    weights = _weights()
-    linear = _correlate(motion, sound, weights, circular=False)  # (>= 2 T,)
-    curve = np.concatenate([linear[-_MAX_LAG:], linear[: _MAX_LAG + 1]])
-    backwards = sound[::-1].copy()
-    backwards[:, :_RISES] *= -1
-    lags = np.arange(len(motion))
-    is_far = np.minimum(lags, len(motion) - lags) >= _FAR_LAG
-    unrelated = np.concatenate(
-        [
-            _correlate(motion, sound, weights, circular=True)[is_far],
-            _correlate(motion, backwards, weights, circular=True),
-        ]
-    )
-    deviation = np.sqrt((unrelated**2).mean())
-    return curve / deviation if deviation > 1e-9 else np.zeros_like(curve)
-
-
-def _correlate(motion, sound, weights, circular: bool) -> np.ndarray:
-    """Weighted sum of correlations of motion (T, M) with sound (T, A) at every lag.
-
-    Returns:
-        (n,): entry l is for sound that comes l frames later, entry -l for sooner.
-    """
     from scipy.fft import irfft, next_fast_len, rfft
 
     frames = len(motion)
-    n = frames if circular else next_fast_len(2 * frames + 2 * _REACH, real=True)
-    filters = np.zeros((n, *weights.shape[:2]))
-    for delay in range(weights.shape[2]):
-        filters[(_REACH - delay) % n] += weights[:, :, delay]
-    expected = np.einsum("fma,fa->fm", rfft(filters, axis=0), rfft(sound, n, axis=0))
-    together = (rfft(motion, n, axis=0).conj() * expected).sum(1)
-    return irfft(together, n) / frames
+    if frames < _FEWEST_FRAMES:
+        return np.zeros(2 * _MAX_LAG + 1)
+    expected = _expected_motion(sound)  # (T, M)
+    n = next_fast_len(frames + _MAX_LAG + 1, real=True)
+    together = rfft(motion, n, axis=0).conj() * rfft(expected, n, axis=0)
+    agreement = irfft(together.sum(1), n) / frames
+    agreement = np.concatenate([agreement[-_MAX_LAG:], agreement[: _MAX_LAG + 1]])
+    deviation = _deviation_of_unrelated(motion, expected)
+    return agreement / deviation if deviation > 1e-9 else np.zeros_like(agreement)
+
+
+def _expected_motion(sound: np.ndarray) -> np.ndarray:
+    """(T, A) -> (T, M): what the weights expect each motion to do, up to a scale."""
+    weights = _weights()
+    frames = len(sound)
+    padded = np.pad(sound, ((_REACH, _REACH), (0, 0)))
+    delays = range(weights.shape[2])
+    return sum(padded[d : d + frames] @ weights[:, :, d].T for d in delays)
+
+
+def _deviation_of_unrelated(motion: np.ndarray, expected: np.ndarray) -> float:
+    """Standard deviation of the mean product of two such signals that know nothing of each other.
+
+    Bartlett's formula: it is the sum over lags of the product of their autocovariances, which the
+    clip itself gives; with signals that are slow, chance correlates them more.
+    """
+    frames = len(motion)
+    variance = 0.0
+    for lag in range(min(_MEMORY, frames - 1) + 1):
+        one = motion[lag:].T @ motion[: frames - lag] / frames  # (M, M)
+        other = expected[lag:].T @ expected[: frames - lag] / frames
+        share = (1.0 if lag == 0 else 2.0) * (1 - lag / (_MEMORY + 1))
+        variance += share * float((one * other).sum())
+    return np.sqrt(max(variance, 0.0) / frames)
 
 
 def _rarity() -> np.ndarray:
