@@ -49,7 +49,6 @@ from dataset_scripts.video import (
 
 SILENCE_PEAK = 1e-3  # of full scale: softer sound is a microphone that was off
 TRACK_FACES = 5  # pictures whose embeddings are averaged to tell who a face is
-EMBEDDED_FACES = 3  # pictures of a face that are embedded in each segment
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class ExtractionConfig:
     min_pictures_per_second: float = 10.0
     min_face_px: float = 60.0
     min_frontality: float = 0.8
-    min_sharpness: float = 10.0
+    min_sharpness: float = 2.0
     min_contrast: float = 0.12
     max_lost: float = 0.3
     min_sync_score: float = MIN_SCORE
@@ -333,15 +332,14 @@ class _VideoWork:
         Returns:
             The face's number in this video, or -1 if the track shows more than one person.
         """
-        with self.clock.step("best frames"):
-            ranked = sorted(track.candidates, key=lambda c: c.quality, reverse=True)
-            chosen = ranked[:EMBEDDED_FACES]
-            # The ends too: if a cut was missed, they show two persons.
-            chosen += [
-                c for c in (*track.candidates[:1], *track.candidates[-1:]) if c not in chosen
-            ]
-        if not chosen:
+        if not track.candidates:
             return -1, ("no_face", "the face is seen for too short a time")
+        # The best ones, and those at the ends: if a cut was missed, these show two persons.
+        best = sorted(track.candidates, key=lambda c: -c.quality)[
+            : self.config.max_pairs_per_segment
+        ]
+        chosen = best + [track.candidates[0], track.candidates[-1]]
+        chosen = sorted({c.index: c for c in chosen}.values(), key=lambda c: -c.quality)
         with self.clock.step("embed"):
             embeddings = _recogniser(self.config.face_recogniser).embed(
                 np.stack([c.face for c in chosen])
@@ -349,17 +347,19 @@ class _VideoWork:
         apart = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1).max()
         if apart > self.config.max_change_in_track:
             return -1, ("other_person", "the face changes within a shot into another one")
-        best = embeddings[:EMBEDDED_FACES]
-        face = self._recognise(best.mean(axis=0), others)
+        face = self._recognise(embeddings.mean(axis=0), others)
+        problems, portraits = [], []
         with self.clock.step("best frames"):
-            problem = ("not_frontal", "the face is never seen from the front")
-            for candidate, embedding in zip(chosen, best, strict=False):
-                portrait, why = self._portrait(candidate, face, embedding)
+            for candidate, embedding in zip(chosen, embeddings, strict=True):
+                portrait, problem = self._portrait(candidate, face, embedding)
                 if portrait is not None:
-                    self.portraits[face].append(portrait)
-                elif candidate is chosen[0]:
-                    problem = why
-        return face, problem
+                    portraits.append(portrait)
+                    if len(portraits) == self.config.max_pairs_per_segment:
+                        break
+                else:
+                    problems.append(problem)
+        self.portraits[face] += portraits
+        return face, (problems or [("", "")])[0]
 
     def _recognise(self, embedding: np.ndarray, others: set[int]) -> int:
         """The number of the face in this video; `others` are seen beside it."""

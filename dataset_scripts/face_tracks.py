@@ -23,6 +23,7 @@ MIN_OVERLAP = 0.3  # of two boxes, intersection over union, to be the same face
 MAX_JUMP = 0.7  # of the distance of the eyes' corners, that a face moves from picture to picture
 RETRY_PICTURES = 50  # a picture without faces is searched for small ones that often
 CANDIDATE_PICTURES = 25  # the best picture of so many is kept
+BETTER = 1.1  # times as good: what is hardly better is not worth the time to cut it out
 FINE_MARGIN = 1.0  # where small faces are followed: so many of their sizes around them
 
 
@@ -36,6 +37,7 @@ class TrackingConfig:
             from 80 lines of it.
         min_score: the detector's, at which a track begins.
         min_score_to_continue: at which a track is taken up again where it was.
+        landmarks_every: pictures; in between, the landmarks are interpolated.
         max_missed: detections that may fail within a track.
         max_faces: the largest ones are followed, a crowd is not.
     """
@@ -44,6 +46,7 @@ class TrackingConfig:
     detection_lines: int = 360
     min_score: float = 0.1
     min_score_to_continue: float = -0.2
+    landmarks_every: int = 2
     max_missed: int = 2
     max_faces: int = 6
 
@@ -233,43 +236,50 @@ class _Shot:
                     self._note(track, frame, box, score)
 
     def _extend(self, track: _OpenTrack, until: int, box: np.ndarray) -> None:
-        """Places the landmarks up to a picture in which the face is in that box."""
-        first_kept = self.frames[0].index
-        for index in range(track.end, until + 1):
+        """Places boxes and landmarks up to a picture in which the face is in that box."""
+        for index in range(track.start + len(track.boxes), until + 1):
             share = (index - track.last_index) / max(1, until - track.last_index)
-            between = track.last_box + share * (box - track.last_box)
-            frame = self.frames[index - first_kept]
-            if frame.is_repeat and track.raw:
-                track.raw.append(track.raw[-1])
-            else:
-                with self.clock.step("landmarks"):
-                    track.raw.append(predict_landmarks(frame.grey, tuple(between)))
-            track.boxes.append(between)
-            track.is_new.append(not frame.is_repeat)
+            track.boxes.append(track.last_box + share * (box - track.last_box))
         track.last_box, track.last_index = box, until
+        with self.clock.step("landmarks"):
+            every = self.config.landmarks_every
+            for index in range(track.start + -(-len(track.raw) // every) * every, until + 1, every):
+                self._place_landmarks(track, index)
         with self.clock.step("mouths"):
             self._crop(track, track.end - REACH)
 
+    def _place_landmarks(self, track: _OpenTrack, index: int) -> None:
+        """Predicts the landmarks of a picture, and draws a line to them from the last ones."""
+        box = track.boxes[index - track.start]
+        landmarks = predict_landmarks(self._frame(index).grey, tuple(box))
+        before = track.raw[-1] if track.raw else landmarks
+        steps = index + 1 - track.end
+        track.raw += [before + k / steps * (landmarks - before) for k in range(1, steps + 1)]
+
+    def _frame(self, index: int) -> VideoFrame:
+        return self.frames[index - self.frames[0].index]
+
     def _crop(self, track: _OpenTrack, until: int) -> None:
         """Cuts out the mouths before a picture, now that the landmarks around them are known."""
-        first_kept = self.frames[0].index
         for index in range(track.start + len(track.mouths), until):
             position = index - track.start
             low, high = max(0, position - REACH), min(len(track.raw), position + REACH + 1)
             weights = SMOOTHING[low - position + REACH : high - position + REACH]
             smooth = np.tensordot(weights / weights.sum(), np.stack(track.raw[low:high]), 1)
+            frame = self._frame(index)
             track.smooth.append(smooth)
-            track.mouths.append(crop_mouth(self.frames[index - first_kept].grey, smooth))
+            track.is_new.append(not frame.is_repeat)
+            track.mouths.append(crop_mouth(frame.grey, smooth))
 
     def _note(self, track: _OpenTrack, frame: VideoFrame, box: np.ndarray, score: float) -> None:
         """Keeps the face of a picture if it is the best of its second."""
         track.scores.append(score)
-        landmarks = track.raw[-1]
-        worth = quality(landmarks, grey_sharpness(frame.grey, box), box[2] - box[0], score)
+        worth = quality(track.raw[-1], grey_sharpness(frame.grey, box), box[2] - box[0], score)
         second = frame.index // CANDIDATE_PICTURES
         best = track.candidates.get(second)
-        if best is not None and worth <= best.quality:
+        if best is not None and worth <= BETTER * best.quality:
             return
+        landmarks = predict_landmarks(frame.grey, tuple(box))
         face = align_face(frame.rgb(), landmarks)
         corners = tuple(float(side) for side in box)
         track.candidates[second] = FaceCandidate(
@@ -282,6 +292,8 @@ class _Shot:
 
     def _close(self, track: _OpenTrack) -> Iterator[FaceTrack]:
         """The finished track, in parts where it jumps: a cut may have been missed."""
+        if track.end <= track.last_index:
+            self._place_landmarks(track, track.last_index)
         self._crop(track, track.end)
         whole = FaceTrack(
             start=track.start,

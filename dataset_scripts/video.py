@@ -280,7 +280,7 @@ def read_speech(
             break
     if not furthest:
         raise VideoRefused("no_audio", "no sound can be decoded from the stretch that is asked for")
-    return waveform[:furthest]
+    return np.clip(np.nan_to_num(waveform[:furthest]), -1, 1)
 
 
 @contextlib.contextmanager
@@ -450,8 +450,8 @@ def _decoded_sound(
             for part in resampler.resample(frame):
                 samples = part.to_ndarray().reshape(-1, part.layout.nb_channels)
                 # FFmpeg's own mixing makes what channels share too loud.
-                mono = np.nan_to_num(samples.mean(axis=1, dtype=np.float32))
-                yield first_s + given / SAMPLING_RATE, np.clip(mono, -1, 1)
+                mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+                yield first_s + given / SAMPLING_RATE, mono
                 given += mono.size
 
         for frame in _decoded(container, stream, info, limits):
