@@ -1,124 +1,164 @@
-"""The same recording found twice: re-encoded, scaled or trimmed, by hashes of its pictures."""
+"""The same recording found twice: re-encoded, scaled or trimmed.
 
-from collections import defaultdict
+A talking head in a room looks much the same from second to second and from film to film, so that
+pictures tell rooms and persons apart, but not two recordings made there. What is said does: two
+videos are one recording if their sound agrees in its finest print at one offset in time, and their
+pictures agree there too (the same sound over other pictures is another film).
+"""
+
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-HASH_ROWS, HASH_COLUMNS = 8, 8
-BANDS, BAND_BITS = 4, 16  # two hashes that differ in at most 3 bits have a band in common
+# The print of the sound: J. Haitsma and T. Kalker, "A highly robust audio fingerprinting system",
+# ISMIR 2002, with 16 bands for speech and steps of 40 ms.
+SAMPLING_RATE = 16000  # Hz
+STEP = 640  # samples, 40 ms
+WINDOW = 8192  # samples, 0.5 s: a trim by half a step changes little
+BANDS = 16  # a bit each
+LOWEST_HZ, HIGHEST_HZ = 300.0, 3000.0
+STEPS_PER_WORD = 4  # 16 bits each make 64
+STEPS_PER_SECOND = SAMPLING_RATE // STEP
+WINDOWS_AT_ONCE = 256  # 8 MB
 
-LEAST_FRAMES = 4  # that two videos must share
+KEY_APART = 6  # steps between the two prints of a key: near ones are alike
+MOST_KEYS = 20_000_000  # about 200 hours; of more, a part is kept, chosen by its bits
+LARGEST_BUCKET = 50  # places; a key found in more (silence, a hum, a jingle) tells nothing
+
+LEAST_STEPS = 2 * STEPS_PER_SECOND  # that two videos must share
 LEAST_SHARE = 0.8  # of the shorter video, likewise
-LARGEST_DISTANCE = 8.0  # bits of 64, the mean over the shared frames
-LARGEST_RATIO = 0.5  # of that distance to the one between frames within a video
-LEAST_MOTION = 1.0  # bits between frames of a video; with less, a still cannot be told from another
-LEAST_BITS = 4  # set or unset: a black or evenly shaded picture has fewer
-LARGEST_BUCKET = 100  # videos; a picture that more videos share says nothing
-LEAST_COMMON_BANDS = 2
+LARGEST_ERROR = 0.3  # share of the sound's bits that differ; 0.5 is chance
+LARGEST_DISTANCE = 12.0  # bits of 64 in which the pictures differ, the mean over what is shared
 
 
-def hash_picture(grey: np.ndarray) -> int:
-    """A perceptual hash: in which of 64 places the picture grows brighter to the right.
+def fingerprint(pictures: Sequence[int], sound: np.ndarray) -> list[int]:
+    """What `find_duplicates` needs to know of a video: some 60 bytes a second.
 
     Args:
-        grey: (height, width) uint8.
+        pictures: a 64-bit perceptual hash of a picture of each second, from the first; may be
+            empty.
+        sound: (samples,) float32 mono at 16 kHz, from the same moment on.
 
     Returns:
-        64 bits, row by row; the same but for a few bits after scaling and compression.
+        uint64 numbers: how many pictures, their hashes, and the print of the sound.
     """
-    import cv2
-
-    small = cv2.resize(grey, (HASH_COLUMNS + 1, HASH_ROWS), interpolation=cv2.INTER_AREA)
-    bits = small[:, 1:] > small[:, :-1]  # (8, 8)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    steps = _print_of_sound(sound)  # (steps,) uint16
+    steps = np.pad(steps, (0, -len(steps) % STEPS_PER_WORD))
+    words = np.ascontiguousarray(steps).view("<u8")
+    return [len(pictures), *map(int, pictures), *words.tolist()]
 
 
 def find_duplicates(fingerprints: Mapping[str, Sequence[int]]) -> dict[str, str]:
-    """Finds videos that show the same recording, whole or in part.
-
-    Two videos are one if, at some offset in time, most of the shorter one's pictures are nearly
-    those of the other, and much nearer than the pictures within a video are to each other: the
-    same room, or the same person in it, is not the same recording.
+    """Finds videos that are the same recording, at least four fifths of the shorter one.
 
     Args:
-        fingerprints: video_id -> (frames,) uint64, `hash_picture` at a fixed rate, about a second.
+        fingerprints: video_id -> as `fingerprint` gives it; empty if nothing is known.
 
     Returns:
-        video_id of a duplicate -> video_id of the one to keep (the first by name).
+        video_id of a duplicate -> video_id of the one to keep, the first by name.
     """
-    hashes = {
-        video_id: np.asarray(fingerprint, np.uint64)
-        for video_id, fingerprint in sorted(fingerprints.items())
-        if len(fingerprint) >= LEAST_FRAMES
+    prints = {
+        video_id: _Print.of(numbers)
+        for video_id, numbers in sorted(fingerprints.items())
+        if len(numbers) > 1
     }
+    names = list(prints)
     kept_for: dict[str, str] = {}
-    for first, second in sorted(_candidates(hashes)):
-        first = kept_for.get(first, first)
-        if second not in kept_for and first != second:
-            if _is_same_recording(hashes[first], hashes[second]):
-                kept_for[second] = first
+    for first, second, offset in _candidates(list(prints.values())):
+        first, second = names[first], names[second]
+        if second in kept_for or first in kept_for:
+            continue  # one of the first's own duplicates, or itself, answers for the second
+        if _is_same_recording(prints[first], prints[second], offset):
+            kept_for[second] = first
     return kept_for
 
 
-def _candidates(hashes: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str]]:
-    """Pairs of videos, in order of names, that have some bands of rare hashes in common."""
-    names = list(hashes)
-    videos, bands = [], []
-    for index, fingerprint in enumerate(hashes.values()):
-        found = np.unique(_bands(np.unique(fingerprint[_tells(fingerprint)])))
-        videos.append(np.full(len(found), index, np.int64))
-        bands.append(found)
-    if not names:
+@dataclass(frozen=True)
+class _Print:
+    pictures: np.ndarray  # (seconds,) uint64
+    steps: np.ndarray  # (steps,) uint16
+
+    @classmethod
+    def of(cls, numbers: Sequence[int]) -> "_Print":
+        numbers = np.asarray(numbers, np.uint64)
+        count = int(numbers[0])
+        return cls(numbers[1 : 1 + count], numbers[1 + count :].astype("<u8").view("<u2"))
+
+
+def _print_of_sound(sound: np.ndarray) -> np.ndarray:
+    """(steps,) uint16: where the energy grows more in a band than in the next one up."""
+    from scipy.fft import rfft
+
+    edges_hz = np.geomspace(LOWEST_HZ, HIGHEST_HZ, BANDS + 2)
+    bins = np.round(edges_hz * WINDOW / SAMPLING_RATE).astype(int)
+    taper = np.hanning(WINDOW).astype(np.float32)
+    padded = np.pad(sound, WINDOW // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP]  # (steps + 1, 8192)
+    energies = []
+    for start in range(0, len(windows), WINDOWS_AT_ONCE):
+        spectrum = rfft(windows[start : start + WINDOWS_AT_ONCE] * taper)
+        power = np.abs(spectrum[:, : bins[-1]]) ** 2
+        energies.append(np.add.reduceat(power, bins[:-1], axis=1))
+    energy = np.concatenate(energies)  # (steps + 1, BANDS + 1)
+    slope = np.diff(energy, axis=1)
+    bits = np.diff(slope, axis=0) > 0  # (steps, BANDS)
+    return np.packbits(bits, axis=1, bitorder="little").view("<u2")[:, 0]
+
+
+def _candidates(prints: list[_Print]) -> Iterator[tuple[int, int, int]]:
+    """(first video, second video, steps by which the second begins later): keys in common."""
+    keys, videos, places = [], [], []
+    kept = 1 + sum(len(of_video.steps) for of_video in prints) // MOST_KEYS
+    for index, of_video in enumerate(prints):
+        steps = of_video.steps.astype(np.int64)
+        if len(steps) < LEAST_STEPS:
+            continue
+        key = steps[:-KEY_APART] | steps[KEY_APART:] << BANDS  # (steps - KEY_APART,), 32 bits
+        place = np.nonzero(_mix(key) % kept == 0)[0]
+        keys.append(key[place])
+        videos.append(np.full(len(place), index, np.int32))
+        places.append(place.astype(np.int32))
+    if not keys:
         return
-    videos, bands = np.concatenate(videos), np.concatenate(bands)
-    order = np.argsort(bands, kind="stable")  # videos stay in order within a band
-    starts = np.nonzero(np.diff(bands[order], prepend=-1))[0]
-    common = defaultdict(int)
-    for bucket in np.split(videos[order], starts[1:]):
+    keys, videos, places = map(np.concatenate, (keys, videos, places))
+    order = np.argsort(keys, kind="stable")  # videos stay in order within a key
+    keys, videos, places = keys[order], videos[order], places[order]
+    found = set()
+    for bucket in np.split(np.arange(len(keys)), np.nonzero(np.diff(keys))[0] + 1):
         if 1 < len(bucket) <= LARGEST_BUCKET:
-            for i, first in enumerate(bucket):
-                for second in bucket[i + 1 :]:
-                    common[first, second] += 1
-    for (first, second), count in common.items():
-        if count >= LEAST_COMMON_BANDS:
-            yield names[first], names[second]
+            i, j = np.triu_indices(len(bucket), 1)
+            i, j = bucket[i], bucket[j]
+            other = videos[i] != videos[j]
+            i, j = i[other], j[other]
+            found.update(zip(videos[i], videos[j], places[i] - places[j], strict=True))
+    yield from sorted(found)
 
 
-def _tells(fingerprint: np.ndarray) -> np.ndarray:
-    """Which hashes are of a picture in which there is something."""
-    bits = np.bitwise_count(fingerprint)
-    return (bits >= LEAST_BITS) & (bits <= 64 - LEAST_BITS)
+def _mix(keys: np.ndarray) -> np.ndarray:
+    """Numbers that look random, so that the keys that are kept are of every kind."""
+    return (keys * 0x9E3779B1 >> 15) & 0xFFFF
 
 
-def _bands(fingerprint: np.ndarray) -> np.ndarray:
-    """(hashes * BANDS,) int64: each 16 bits of each hash, with their place."""
-    shifts = np.arange(BANDS, dtype=np.uint64) * np.uint64(BAND_BITS)
-    parts = (fingerprint[:, None] >> shifts) & np.uint64((1 << BAND_BITS) - 1)  # (hashes, BANDS)
-    return (parts.astype(np.int64) + (np.arange(BANDS) << BAND_BITS)).ravel()
-
-
-def _is_same_recording(first: np.ndarray, second: np.ndarray) -> bool:
-    shorter, longer = sorted((first, second), key=len)
-    tells = _tells(shorter)
-    if tells.sum() < LEAST_FRAMES:
+def _is_same_recording(first: _Print, second: _Print, offset: int) -> bool:
+    a, b = _overlap(first.steps, second.steps, offset)
+    shorter = min(len(first.steps), len(second.steps))
+    if len(a) < max(LEAST_STEPS, LEAST_SHARE * shorter):
         return False
-    motion = min(_motion(shorter[tells]), _motion(longer[_tells(longer)]))
-    limit = min(LARGEST_DISTANCE, LARGEST_RATIO * motion)
-    if motion < LEAST_MOTION:
+    sounding = (a != 0) | (b != 0)  # digital silence prints nothing, in both
+    if sounding.sum() < LEAST_STEPS / 2:
         return False
-    distances = np.bitwise_count(shorter[:, None] ^ longer[None]).astype(float)  # (short, long)
-    least = max(LEAST_FRAMES, LEAST_SHARE * len(shorter))
-    for offset in range(-len(shorter) + 1, len(longer)):
-        aligned = np.diagonal(distances, offset)
-        start = max(0, -offset)
-        aligned = aligned[tells[start : start + len(aligned)]]
-        if len(aligned) >= least and aligned.mean() <= limit:
-            return True
-    return False
+    error = np.bitwise_count(a[sounding] ^ b[sounding]).mean() / BANDS
+    if error > LARGEST_ERROR:
+        return False
+    if not len(first.pictures) or not len(second.pictures):
+        return True  # a source without moving pictures
+    a, b = _overlap(first.pictures, second.pictures, round(offset / STEPS_PER_SECOND))
+    return len(a) > 0 and bool(np.bitwise_count(a ^ b).mean() <= LARGEST_DISTANCE)
 
 
-def _motion(fingerprint: np.ndarray) -> float:
-    """Bits in which two pictures of a video differ, half of it apart."""
-    half = len(fingerprint) // 2
-    return float(np.bitwise_count(fingerprint[:half] ^ fingerprint[-half:]).mean())
+def _overlap(first: np.ndarray, second: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of two series that lie at the same time if the second begins `offset` later."""
+    first, second = first[max(0, offset) :], second[max(0, -offset) :]
+    shared = min(len(first), len(second))
+    return first[:shared], second[:shared]
