@@ -1,9 +1,10 @@
 """From what came of single videos to a data set: who is who, the splits, what was refused."""
 
 import hashlib
+import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,45 +20,55 @@ from dataset_scripts.identities import (
 )
 from dataset_scripts.pair_table import SPLITS
 from dataset_scripts.records import Refusal
-from dataset_scripts.sources import Listing
 from dataset_scripts.units import Unit, read_pairs, read_unit
 
-REMOVED_FILE = "removed.txt"
+REMOVED_FILE = "removed.json"
 
 
+@dataclass
 class Removed:
-    """Names of persons, videos and pairs that were taken out on request, known by hash only.
+    """Who was taken out on request: how many, and their names' hashes, but not their names.
 
-    Args:
-        hashes: SHA-256 of each name, in hexadecimal.
+    Attributes:
+        persons, videos, pairs: how many.
+        hashes: SHA-256 of the name of each person and video asked for, and of each pair's id.
     """
 
-    def __init__(self, hashes: set[str] | None = None):
-        self.hashes = set(hashes or ())
+    persons: int = 0
+    videos: int = 0
+    pairs: int = 0
+    hashes: set[str] = field(default_factory=set)
 
     def __contains__(self, name: str | None) -> bool:
         return bool(name) and bool(self.hashes) and _hash(name) in self.hashes
 
-    def add(self, name: str) -> None:
-        """Remembers a name."""
-        self.hashes.add(_hash(name))
+    def add(self, names: Iterable[str]) -> None:
+        """Remembers names."""
+        self.hashes |= {_hash(name) for name in names}
 
     @classmethod
-    def read(cls, *folders: Path | None) -> "Removed":
+    def read(cls, *folders: Path) -> "Removed":
         """What data sets remember, together; nothing where there is no file."""
-        hashes = set()
+        together = cls()
         for folder in folders:
-            if folder is not None and (folder / REMOVED_FILE).is_file():
-                lines = (folder / REMOVED_FILE).read_text(encoding="utf-8").splitlines()
-                hashes |= {line for line in lines if line and not line.startswith("#")}
-        return cls(hashes)
+            if (folder / REMOVED_FILE).is_file():
+                kept = json.loads((folder / REMOVED_FILE).read_text(encoding="utf-8"))
+                together.persons += kept["persons"]
+                together.videos += kept["videos"]
+                together.pairs += kept["pairs"]
+                together.hashes |= set(kept["sha256"])
+        return together
 
     def write(self, folder: Path) -> None:
-        """Writes the hashes, if there are any."""
+        """Writes it, if anybody was taken out."""
         if self.hashes:
-            text = "# SHA-256 of the names of persons, videos and pairs that were taken out.\n"
-            text += "".join(f"{line}\n" for line in sorted(self.hashes))
+            content = {**self.counts(), "sha256": sorted(self.hashes)}
+            text = json.dumps(content, indent=1) + "\n"
             (folder / REMOVED_FILE).write_text(text, encoding="utf-8")
+
+    def counts(self) -> dict[str, int]:
+        """How many, for the card."""
+        return {"persons": self.persons, "videos": self.videos, "pairs": self.pairs}
 
 
 def _hash(name: str) -> str:
@@ -76,8 +87,10 @@ class Plan:
         indices: split -> which units have pairs for it.
         duplicates: video_id -> video_id of the same recording, which is kept.
         refusals: video_id -> faces that are not the person whom the source names.
-        removed: names that stay out.
+        removed: who stays out.
+        silent: videos of which nothing is said, since all who speak in them stay out.
         seconds: of video that were read.
+        cluster_threshold: the distance by which faces were told apart.
     """
 
     units: Sequence[Unit]
@@ -88,7 +101,9 @@ class Plan:
     duplicates: dict[str, str]
     refusals: dict[str, list[Refusal]]
     removed: Removed = field(default_factory=Removed)
+    silent: set[str] = field(default_factory=set)
     seconds: float = 0.0
+    cluster_threshold: float | None = None
 
     def pairs(self, split: str) -> Iterator[dict]:
         """Yields the rows of a split, a video after the other."""
@@ -104,6 +119,8 @@ class Plan:
         """Yields every refusal, with the person whom the source names for that video."""
         for unit in self.units:
             video = unit.video
+            if video.video_id in self.silent:
+                continue
             if video.video_id in self.duplicates:
                 kept = self.duplicates[video.video_id]
                 detail = f"the same recording as {kept}"
@@ -138,18 +155,13 @@ def make_plan(
         seconds += extraction.duration_s
         fingerprints[video.video_id] = extraction.fingerprint
         label = None if ignore_labels else video.speaker_id
-        tracks[video.video_id] = list(
-            {
-                pair["track"]: FaceTrack(
-                    video.video_id,
-                    pair["track"],
-                    np.array(pair["track_embedding"], np.float32),
-                    label,
-                    video.split,
-                )
-                for pair in extraction.pairs
-            }.values()
-        )
+        faces = defaultdict(list)
+        for pair in extraction.pairs:
+            faces[pair["track"]].append(np.array(pair["track_embedding"], np.float32))
+        tracks[video.video_id] = [
+            FaceTrack(video.video_id, track, embeddings[0], label, video.split, len(embeddings))
+            for track, embeddings in faces.items()
+        ]
     duplicates = find_duplicates(fingerprints)
     for video_id in duplicates:
         tracks[video_id] = []
@@ -160,10 +172,12 @@ def make_plan(
     refusals = defaultdict(list)
     for refusal in found.refusals:
         refusals[refusal.video_id].append(refusal)
-    indices = {split: [] for split in SPLITS}
+    indices, silent = {split: [] for split in SPLITS}, set()
     for index, unit in enumerate(units):
         faces = [(track.video_id, track.track) for track in tracks[unit.video.video_id]]
         speakers = {found.speaker_of.get(face) for face in faces}
+        if speakers and all(speaker in removed for speaker in speakers):
+            silent.add(unit.video.video_id)
         for split in {split_of[speaker] for speaker in speakers if speaker in split_of}:
             indices[split].append(index)
     return Plan(
@@ -175,14 +189,10 @@ def make_plan(
         duplicates=duplicates,
         refusals=refusals,
         removed=removed,
+        silent=silent,
         seconds=seconds,
+        cluster_threshold=found.cluster_threshold,
     )
-
-
-def listed_refusals(listing: Listing) -> Iterator[tuple[Refusal, str | None]]:
-    """Yields what was refused without being opened."""
-    for refusal in listing.refusals:
-        yield refusal, None
 
 
 def write_refused(refused: Iterator[tuple[Refusal, str | None]], to: Path) -> None:

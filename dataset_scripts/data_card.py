@@ -156,7 +156,7 @@ def measure(files: Mapping[str, Sequence[Path]], refused: Path) -> Figures:
 
 
 def draw_contact_sheet(files: Mapping[str, Sequence[Path]], to: Path) -> int:
-    """Draws some persons, each in a row of faces from as many videos as can be.
+    """Draws some persons, a row each, with faces from as many videos as can be.
 
     Args:
         files: by split.
@@ -171,12 +171,7 @@ def draw_contact_sheet(files: Mapping[str, Sequence[Path]], to: Path) -> int:
     chosen = sorted(persons, key=lambda name: hashlib.sha256(name.encode()).digest())
     chosen = chosen[:SHEET_PERSONS]
     places = _faces_to_show(paths, chosen)
-    wanted = {place for of_person in places.values() for place in of_person}
-    faces = {
-        place: row["face"]["bytes"]
-        for place, row in enumerate(rows(paths, ["face"]))
-        if place in wanted
-    }
+    faces = _faces_at(paths, {place for shown in places.values() for place in shown})
     tiles = []
     for person in chosen:
         shown = [(faces[place], person) for place in places[person]]
@@ -196,6 +191,24 @@ def _faces_to_show(paths: Sequence[Path], persons: Sequence[str]) -> dict[str, l
             seen.sort()
             del seen[SHEET_FACES:]
     return {person: [place for _, place, _ in seen] for person, seen in found.items()}
+
+
+def _faces_at(paths: Sequence[Path], places: set[int]) -> dict[int, bytes]:
+    """The faces at some places among all rows; only groups of rows that hold one are read."""
+    import pyarrow.parquet
+
+    faces, start = {}, 0
+    for path in paths:
+        with pyarrow.parquet.ParquetFile(path) as parquet:
+            for group in range(parquet.num_row_groups):
+                end = start + parquet.metadata.row_group(group).num_rows
+                here = sorted(places & set(range(start, end)))
+                if here:
+                    column = parquet.read_row_group(group, columns=["face.bytes"])["face"]
+                    for place in here:
+                        faces[place] = column[place - start].as_py()["bytes"]
+                start = end
+    return faces
 
 
 def draw_histograms(figures: Figures, to: Path) -> None:

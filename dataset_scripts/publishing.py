@@ -109,7 +109,7 @@ def push_dataset(folder: Path, repo: str, public: bool) -> str:
             repo_id=repo,
             repo_type="dataset",
             folder_path=folder,
-            # Not removed.txt: who was taken out concerns whoever builds, and nobody else.
+            # Not removed.json: who was taken out concerns whoever builds, and nobody else.
             allow_patterns=[CARD_FILE, "*.parquet", SHEET_FILE, HISTOGRAMS_FILE],
             ignore_patterns=["*/*"],
             delete_patterns=["*.parquet"],

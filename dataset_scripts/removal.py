@@ -4,7 +4,7 @@ Everything that changes is written beside the data set first; then it is moved i
 removal is finished by whatever is done with the folder next.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dataset_scripts.assembly import Removed, move_into_place, remove_folder
@@ -72,9 +72,13 @@ def remove_from_dataset(folder: Path, names: Collection[str]) -> str:
         )
     if found.left == 0:
         raise ValueError(f"without them {folder} would be empty: remove the folder instead")
-    for name in wanted | found.pairs:
-        removed.add(name)
-    _write(folder, found, removed, _counted(about, found))
+    removed.add(wanted | found.pairs)
+    removed.persons += len(found.persons)
+    removed.videos += len(found.videos)
+    removed.pairs += len(found.pairs)
+    about = {**about, "removed": removed.counts()}
+    about["videos"] -= len(found.bare_videos)
+    _write(folder, found, removed, about)
     finish_removal(folder)
     return (
         f"{folder}: {len(found.persons)} persons and {len(found.videos)} videos were taken out, "
@@ -156,17 +160,6 @@ class _Found:
         )
 
 
-def _counted(about: dict, found: _Found) -> dict:
-    """The card's account with this removal added."""
-    before = about.get("removed") or {"persons": 0, "videos": 0, "pairs": 0}
-    after = {
-        "persons": before["persons"] + len(found.persons),
-        "videos": before["videos"] + len(found.videos),
-        "pairs": before["pairs"] + len(found.pairs),
-    }
-    return {**about, "removed": after, "videos": about["videos"] - len(found.bare_videos)}
-
-
 def _write(folder: Path, found: _Found, removed: Removed, about: dict) -> None:
     """Writes every file that changes into a folder of its own, and marks that all are there."""
     unfinished = folder / UNFINISHED
@@ -190,7 +183,7 @@ def _write(folder: Path, found: _Found, removed: Removed, about: dict) -> None:
     unfinished.replace(folder / READY)
 
 
-def _filter(source: Path, to: Path, keeps) -> int:
+def _filter(source: Path, to: Path, keeps: Callable[[dict], bool]) -> int:
     """Copies the rows of a Parquet file that stay; returns how many."""
     import pyarrow
     import pyarrow.parquet
@@ -198,11 +191,10 @@ def _filter(source: Path, to: Path, keeps) -> int:
     with pyarrow.parquet.ParquetFile(source) as old:
         schema = old.schema_arrow
         small = [name for name in schema.names if name not in ("audio", "face")]
-        codec = old.metadata.row_group(0).column(0).compression if old.num_row_groups else "snappy"
         count = 0
-        with pyarrow.parquet.ParquetWriter(to, schema, compression=codec.lower()) as new:
+        with pyarrow.parquet.ParquetWriter(to, schema, compression=_compression(old)) as new:
             for batch in old.iter_batches(BATCH_ROWS):
-                stays = [keeps(row) for row in _rows_of(batch, small)]
+                stays = [keeps(row) for row in batch.select(small).to_pylist()]
                 kept = batch.filter(pyarrow.array(stays, pyarrow.bool_()))
                 if len(kept):
                     new.write_batch(kept)
@@ -210,5 +202,11 @@ def _filter(source: Path, to: Path, keeps) -> int:
     return count
 
 
-def _rows_of(batch, columns: Sequence[str]) -> Iterator[dict]:
-    yield from batch.select(list(columns)).to_pylist()
+def _compression(parquet) -> dict[str, str] | str:
+    """How each column of a file is compressed: speech and pictures are not, twice is no help."""
+    if parquet.num_row_groups == 0:
+        return "snappy"
+    group = parquet.metadata.row_group(0)
+    columns = [group.column(k) for k in range(group.num_columns)]
+    names = {column.path_in_schema: column.compression for column in columns}
+    return {path: "none" if n == "UNCOMPRESSED" else n.lower() for path, n in names.items()}

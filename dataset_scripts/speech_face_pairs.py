@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 
 import datasets
@@ -22,7 +21,6 @@ from dataset_scripts.assembly import (
     Removed,
     configuration_of,
     known_persons,
-    listed_refusals,
     make_plan,
     move_into_place,
     remove_folder,
@@ -33,7 +31,7 @@ from dataset_scripts.engines import run_units
 from dataset_scripts.extraction import ExtractionConfig, extract_pairs
 from dataset_scripts.identities import IdentityConfig, Person
 from dataset_scripts.pair_table import SPLITS, pair_features
-from dataset_scripts.records import Extraction, SourceVideo
+from dataset_scripts.records import Extraction, Refusal, SourceVideo
 from dataset_scripts.sources import (
     NOT_STATED,
     Listing,
@@ -254,6 +252,13 @@ class SpeechFacePairs(datasets.GeneratorBasedBuilder):
             return Path(self.config.units)
         return Path(self._cache_dir_root) / f"units-{self.config.units_fingerprint()[:12]}"
 
+    def refused(self) -> Iterator[tuple[Refusal, str | None]]:
+        """Yields every refusal, with the person whom the source names for that video."""
+        for refusal in self.listing.refusals:
+            if refusal.video_id not in self.removed:
+                yield refusal, None
+        yield from self.plan.refused()
+
     def _info(self) -> datasets.DatasetInfo:
         features = pair_features(self.config.face_embedding_size())
         audio = features["audio"]
@@ -417,12 +422,11 @@ def _write_pairs(
         config_name=config.name, cache_dir=str(unfinished / "cache"), **options
     )
     builder.listing = listing
-    builder.removed = Removed.read(output, Path(config.known) if config.known else None)
+    builder.removed = Removed.read(output, *([Path(config.known)] if config.known else []))
     try:
         builder.download_and_prepare(str(unfinished / "parquet"), file_format="parquet")
     except NoPairs:
-        refused = chain(listed_refusals(listing), builder.plan.refused())
-        write_refused(refused, output / REFUSED_FILE)
+        write_refused(builder.refused(), output / REFUSED_FILE)
         raise
     return builder
 
@@ -442,7 +446,9 @@ def _about(
         "videos": len(builder.plan.units) + len(builder.listing.refusals),
         "ignored_files": builder.listing.ignored,
         "hours_read": round(builder.plan.seconds / 3600, 4),
+        "cluster_threshold": round(float(builder.plan.cluster_threshold), 6),
         **{name: text for name, text in said.items() if text},
+        **({"removed": builder.removed.counts()} if builder.removed.hashes else {}),
         "configuration": config.stated(),
         "configuration_fingerprint": config.configuration_fingerprint(),
         "fingerprint": fingerprint,
@@ -454,8 +460,7 @@ def _finish(builder: SpeechFacePairs, about: dict, unfinished: Path, output: Pat
     finished = unfinished / "finished"
     finished.mkdir()
     _name_by_split(unfinished / "parquet", finished)
-    refused = chain(listed_refusals(builder.listing), builder.plan.refused())
-    write_refused(refused, finished / REFUSED_FILE)
+    write_refused(builder.refused(), finished / REFUSED_FILE)
     builder.removed.write(finished)
     describe(finished, split_files(finished), finished / REFUSED_FILE, about)
     names = {path.name for path in finished.iterdir()}

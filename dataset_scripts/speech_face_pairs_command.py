@@ -113,8 +113,6 @@ def _own(options: argparse.Namespace) -> dict:
         metadata = [str(path) for path in options.metadata]
         return {"licence": options.licence, "metadata": metadata, "crops": crops}
     if options.kind == "avspeech":
-        if options.download:
-            _download(options)
         further = [str(path) for path in options.further_lists]
         videos = str(options.videos)
         return {"licence": options.licence, "videos": videos, "further_lists": further}

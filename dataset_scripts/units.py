@@ -11,6 +11,7 @@ import numpy as np
 
 from dataset_scripts.records import Extraction, Refusal, SourceVideo
 
+MAX_DETAIL = 300  # characters
 BATCH_ROWS = 64  # read at once: some 10 MB of speech and faces
 
 
@@ -62,7 +63,12 @@ class UnitWork:
             extraction = self.extract(unit.video)
         except Exception as error:
             return self.refuse(unit, "failed", f"{type(error).__name__}: {error}")
-        write_unit(unit, extraction, self.face_embedding_size)
+        try:
+            write_unit(unit, extraction, self.face_embedding_size)
+        except OSError:
+            raise  # a full disk is no fault of the video
+        except Exception as error:
+            return self.refuse(unit, "failed", f"{type(error).__name__}: {error}")
         return UnitReport(unit.video.video_id, extraction.duration_s, len(extraction.pairs))
 
     def refuse(self, unit: Unit, reason: str, detail: str) -> UnitReport:
@@ -109,7 +115,10 @@ def write_unit(unit: Unit, extraction: Extraction, face_embedding_size: int) -> 
     rows = [{name: _plain(value) for name, value in pair.items()} for pair in extraction.pairs]
     about = {
         "video_id": unit.video.video_id,
-        "refusals": [asdict(refusal) for refusal in extraction.refusals],
+        "refusals": [
+            {**asdict(refusal), "detail": _one_line(refusal.detail)}
+            for refusal in extraction.refusals
+        ],
         "fingerprint": [int(number) for number in extraction.fingerprint],
         "duration_s": float(extraction.duration_s),
     }
@@ -166,6 +175,12 @@ def _schema(face_embedding_size: int):
     return pyarrow.schema(
         [*fields, track, ("track_embedding", pyarrow.list_(pyarrow.float32(), face_embedding_size))]
     )
+
+
+def _one_line(text: str) -> str:
+    """A message of any library as a line that any table can hold."""
+    line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return line if len(line) <= MAX_DETAIL else f"{line[:MAX_DETAIL]} ..."
 
 
 def _plain(value):
