@@ -151,7 +151,8 @@ def assign_identities(
     threshold = config.cluster_threshold or threshold_for(
         [track.embedding for track in tracks] + [person.embedding for person in earlier.values()]
     )
-    members, others = _members_of_labels(tracks, earlier, threshold, config)
+    tolerance = config.label_tolerance * threshold
+    members, others = _members_of_labels(tracks, earlier, tolerance)
     unlabelled = [track for track in tracks if track.label is None]
     source_of = {track.key: "label" for group in members.values() for track in group}
     refusals = []
@@ -259,19 +260,20 @@ def _cluster_by_parts(embeddings: np.ndarray, threshold: float) -> np.ndarray:
     sums = np.zeros((groups.max() + 1, embeddings.shape[1]))
     np.add.at(sums, groups, embeddings)
     means = (sums / np.bincount(groups)[:, None]).astype(np.float32)
-    return cluster_faces(means, threshold)[groups]
+    # Two means are nearer to each other than their faces are, by the scatter around either.
+    scatter = 2 * np.square(embeddings - means[groups]).sum(1).mean()
+    return cluster_faces(means, np.sqrt(max(threshold**2 - scatter, 0)))[groups]
 
 
-def _members_of_labels(tracks, earlier, threshold, config):
+def _members_of_labels(tracks, earlier, tolerance):
     """The faces of each labelled person, and the other faces in their videos."""
     by_label = defaultdict(list)
     for track in tracks:
         if track.label is not None:
             by_label[track.label].append(track)
     members, others = {}, []
-    tolerance = config.label_tolerance * threshold
     for label, group in by_label.items():
-        centre = _face_of_label(group, earlier.get(label), threshold)
+        centre = _face_of_label(group, earlier.get(label), tolerance)
         if centre is None:
             others += group
             continue
@@ -281,21 +283,24 @@ def _members_of_labels(tracks, earlier, threshold, config):
     return members, others
 
 
-def _face_of_label(group, earlier, threshold):
+def _face_of_label(group, earlier, tolerance):
     """The typical face of a label: that of most videos, then of most pairs; None if undecided."""
     if earlier is not None:
         return earlier.embedding
     clusters = defaultdict(list)
-    for track, cluster in zip(group, cluster_faces(_embeddings(group), threshold), strict=True):
+    for track, cluster in zip(group, cluster_faces(_embeddings(group), tolerance), strict=True):
         clusters[cluster].append(track)
 
     def support(cluster):
         return len({track.video_id for track in cluster}), sum(track.pairs for track in cluster)
 
-    ranked = sorted(clusters.values(), key=support, reverse=True)
-    if len(ranked) > 1 and support(ranked[0]) == support(ranked[1]):
-        return None
-    return _embeddings(ranked[0]).mean(0)
+    first, *rest = sorted(clusters.values(), key=support, reverse=True)  # ties: first by name
+    seen_with = {track.video_id for track in first}
+    for cluster in rest:
+        tied = support(cluster) == support(first)
+        if tied and seen_with & {track.video_id for track in cluster}:
+            return None  # two faces in the same videos, and nothing says which is meant
+    return _embeddings(first).mean(0)
 
 
 def _join_unlabelled(unlabelled, members, earlier, threshold):
