@@ -4,9 +4,11 @@ Nothing a file holds may stop the work: what cannot be used is refused, with its
 time and memory. D: numbers in an embedding.
 """
 
+import bisect
 import functools
 import hashlib
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +50,8 @@ from dataset_scripts.video import (
 )
 
 SILENCE_PEAK = 1e-3  # of full scale: softer sound is a microphone that was off
+CONTEXT_S = 0.4  # before and after speech, in which mouths are looked at
+EMBEDDED_TOGETHER = 32  # pictures
 TRACK_FACES = 5  # pictures whose embeddings are averaged to tell who a face is
 
 
@@ -126,7 +130,6 @@ def extract_pairs(
 class _Portrait:
     """A good picture of a face, as a pair stores it."""
 
-    face: int  # whose, in this video
     time_s: float
     place: tuple[float, float]
     picture: bytes  # JPEG
@@ -137,14 +140,38 @@ class _Portrait:
     quality: float
 
 
+def _portrait(picture: FaceCandidate, embedding: np.ndarray) -> _Portrait:
+    left, _, right, _ = picture.box
+    return _Portrait(
+        time_s=picture.time_s,
+        place=picture.place,
+        picture=jpeg_bytes(picture.face),
+        embedding=embedding,
+        frontality=frontality(picture.landmarks),
+        sharpness=sharpness(picture.face),
+        size_px=right - left,
+        quality=picture.quality,
+    )
+
+
+@dataclass(eq=False)
+class _Appearance:
+    """A face through one track: first some pictures of it, then who it is."""
+
+    pictures: list[FaceCandidate]  # the best first; none once they were embedded
+    beside: list["_Appearance"]  # other faces at the same time: other people
+    face: int | None = None  # whose it is, in this video; None if it shows more than one person
+    problem: tuple[str, str] = ("no_face", "the face is seen for too short a time")
+
+
 @dataclass(frozen=True)
 class _SeenFace:
     """A face through a part of a segment of speech."""
 
-    start: int  # pictures
+    appearance: _Appearance
+    start: int  # pictures, of the pair that it may give
     end: int
     synchrony: Synchrony
-    why_no_portrait: tuple[str, str]  # if there is none, by reason and detail
 
 
 @dataclass(frozen=True)
@@ -152,7 +179,10 @@ class _Moment:
     """A part of a segment of speech, in which the same faces are seen."""
 
     speech: SpeechSegment
-    faces: dict[int, _SeenFace]
+    seen: list[_SeenFace]
+
+    def by_face(self) -> dict[int, _SeenFace]:
+        return {s.appearance.face: s for s in self.seen if s.appearance.face is not None}
 
 
 class _VideoWork:
@@ -167,6 +197,7 @@ class _VideoWork:
         self.fingerprint: list[int] = []
         self.portraits: dict[int, list[_Portrait]] = defaultdict(list)
         self.known: list[tuple[np.ndarray, int]] = []  # sum of embeddings, how many; of each face
+        self.waiting: list[_Appearance] = []  # whose pictures are to be embedded together
         self.moments: list[_Moment] = []
 
     def run(self) -> Extraction:
@@ -181,19 +212,18 @@ class _VideoWork:
         for segment, tracks in self._segments_with_faces(info, segments):
             info.check_deadline()
             self._look_at(segment, tracks)
+            if sum(len(a.pictures) for a in self.waiting) >= EMBEDDED_TOGETHER:
+                self._recognise_waiting()
+        self._recognise_waiting()
         with self.clock.step("synchrony"):
-            choices = choose_speakers(
-                [{face: seen.synchrony for face, seen in m.faces.items()} for m in self.moments],
-                self.config.min_sync_score,
-                self.config.min_supported_sync_score,
-                self.config.min_sync_lead,
-            )
+            choices = self._choose_speakers()
         with self.clock.step("pairs"):
             pairs = [
                 pair
                 for moment, choice in zip(self.moments, choices, strict=True)
                 for pair in self._pairs(moment, choice)
             ]
+        self.refusals.sort(key=lambda r: r.start_s)
         duration_s = len(self.speech) / SAMPLING_RATE
         return Extraction(pairs, self.refusals, self.fingerprint, duration_s)
 
@@ -230,15 +260,14 @@ class _VideoWork:
         self, info: VideoInfo, segments: Sequence[SpeechSegment]
     ) -> Iterator[tuple[SpeechSegment, list[FaceTrack]]]:
         """Each segment of speech with the faces that are seen during it."""
-        first = [int(np.ceil(s.start_s * FRAMES_PER_SECOND)) for s in segments]
-        last = [int(np.floor(s.end_s * FRAMES_PER_SECOND)) for s in segments]
-        end_s = self.start_s + last[-1] / FRAMES_PER_SECOND
+        bounds = _with_context(segments)
+        end_s = self.start_s + bounds[-1][1] / FRAMES_PER_SECOND
         frames = read_frames(self.video.path, info, self.start_s, end_s, self.config.limits)
         frames = self._noting_fingerprints(self.clock.each("decode", frames))
 
         def segment_of(frame: VideoFrame) -> int | None:
-            k = int(np.searchsorted(first, frame.index, side="right")) - 1
-            return k if k >= 0 and frame.index < last[k] else None
+            k = bisect.bisect(bounds, (frame.index, np.inf)) - 1
+            return k if k >= 0 and frame.index < bounds[k][1] else None
 
         done = 0
         for k, part in itertools.groupby(frames, segment_of):
@@ -268,34 +297,26 @@ class _VideoWork:
             self._refuse(segment.start_s, segment.end_s, *refusal)
             return
         moments = _moments(usable, self.config.min_pair_s)
-        if not moments:
-            self._refuse(
-                *(segment.start_s, segment.end_s, "no_face"),
-                f"no face is seen for {self.config.min_pair_s:g} s of this speech",
-            )
-        taken: dict[int, int] = {}  # a track's number -> the face that it is
-        problems: dict[int, tuple[str, str]] = {}
+        first, last = segment.start_s * FRAMES_PER_SECOND, segment.end_s * FRAMES_PER_SECOND
+        shortest = round(self.config.min_pair_s * FRAMES_PER_SECOND)
+        appearances = {}
+        found = False
         for start, end, members in moments:
-            faces = {}
+            seen = []
             for k in members:
-                track = usable[k]
-                if k not in taken:
-                    others = {taken[j] for j in taken if _meet(usable[j], track)}
-                    taken[k], problems[k] = self._portray(track, others)
-                if taken[k] < 0:
+                low, high = max(start, usable[k].start), min(end, usable[k].end)
+                pair = _overlap_of_at_least(shortest, (low, high), (first, last))
+                if pair is None:
                     continue
-                low, high = max(start, track.start), min(end, track.end)
-                with self.clock.step("synchrony"):
-                    synchrony = measure_synchrony(
-                        track.mouths[low - track.start : high - track.start],
-                        self._speech_between(low, high),
-                    )
-                faces[taken[k]] = _SeenFace(low, high, synchrony, problems[k])
-            if faces:
-                self.moments.append(_Moment(segment, faces))
-            else:
-                bad = problems[members[0]]
-                self._refuse(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND, *bad)
+                if k not in appearances:
+                    appearances[k] = self._appearance(k, usable, appearances)
+                seen.append(_SeenFace(appearances[k], *pair, self._synchrony(usable[k], low, high)))
+            if seen:
+                self.moments.append(_Moment(segment, seen))
+                found = True
+        if not found:
+            detail = f"no face is seen for {self.config.min_pair_s:g} s of this speech"
+            self._refuse(segment.start_s, segment.end_s, "no_face", detail)
 
     def _usable(self, tracks: list[FaceTrack]) -> tuple[list[FaceTrack], tuple[str, str]]:
         """Tracks that could be of a speaker; if there are none, why."""
@@ -320,48 +341,66 @@ class _VideoWork:
                 usable.append(track)
         return usable, refusal
 
+    def _synchrony(self, track: FaceTrack, start: int, end: int) -> Synchrony:
+        """Of a track's mouth with the sound, from picture `start` to `end`."""
+        with self.clock.step("synchrony"):
+            mouths = track.mouths[start - track.start : end - track.start]
+            return measure_synchrony(mouths, self._speech_between(start, end))
+
     def _speech_between(self, start: int, end: int) -> np.ndarray:
         """The sound of pictures `start` to `end`, silence where it is missing."""
         samples = round(SAMPLING_RATE / FRAMES_PER_SECOND)
         speech = self.speech[start * samples : end * samples]
         return np.pad(speech, (0, (end - start) * samples - len(speech)))
 
-    def _portray(self, track: FaceTrack, others: set[int]) -> tuple[int, tuple[str, str]]:
-        """Whose face a track is, and why it has no good picture, if it has none.
+    def _appearance(
+        self, number: int, tracks: list[FaceTrack], others: dict[int, _Appearance]
+    ) -> _Appearance:
+        """Some pictures of a track: the best, and those at the ends."""
+        track = tracks[number]
+        chosen = sorted(track.candidates, key=lambda c: -c.quality)
+        # The ends, because they show two persons if a cut was missed.
+        chosen = chosen[: self.config.max_pairs_per_segment]
+        chosen += [c for c in (*track.candidates[:1], *track.candidates[-1:]) if c not in chosen]
+        beside = [a for k, a in others.items() if _meet(tracks[k], track)]
+        appearance = _Appearance(chosen, beside)
+        if chosen:
+            self.waiting.append(appearance)
+        return appearance
 
-        Returns:
-            The face's number in this video, or -1 if the track shows more than one person.
-        """
-        if not track.candidates:
-            return -1, ("no_face", "the face is seen for too short a time")
-        # The best ones, and those at the ends: if a cut was missed, these show two persons.
-        best = sorted(track.candidates, key=lambda c: -c.quality)[
-            : self.config.max_pairs_per_segment
-        ]
-        chosen = best + [track.candidates[0], track.candidates[-1]]
-        chosen = sorted({c.index: c for c in chosen}.values(), key=lambda c: -c.quality)
+    def _recognise_waiting(self) -> None:
+        """Embeds the pictures that wait, finds out whose they are, and keeps the good ones."""
+        if not self.waiting:
+            return
         with self.clock.step("embed"):
-            embeddings = _recogniser(self.config.face_recogniser).embed(
-                np.stack([c.face for c in chosen])
-            )
-        apart = np.linalg.norm(embeddings[:, None] - embeddings[None], axis=-1).max()
-        if apart > self.config.max_change_in_track:
-            return -1, ("other_person", "the face changes within a shot into another one")
-        face = self._recognise(embeddings.mean(axis=0), others)
-        problems, portraits = [], []
-        with self.clock.step("best frames"):
-            for candidate, embedding in zip(chosen, embeddings, strict=True):
-                portrait, problem = self._portrait(candidate, face, embedding)
-                if portrait is not None:
-                    portraits.append(portrait)
-                    if len(portraits) == self.config.max_pairs_per_segment:
-                        break
-                else:
-                    problems.append(problem)
-        self.portraits[face] += portraits
-        return face, (problems or [("", "")])[0]
+            faces = np.stack([c.face for a in self.waiting for c in a.pictures])
+            embeddings = _recogniser(self.config.face_recogniser).embed(faces)  # (faces, D)
+        ends = np.cumsum([len(a.pictures) for a in self.waiting])
+        for appearance, own in zip(self.waiting, np.split(embeddings, ends[:-1]), strict=True):
+            apart = np.linalg.norm(own[:, None] - own[None], axis=-1).max()
+            if apart > self.config.max_change_in_track:
+                appearance.problem = ("other_person", "the face becomes another one within a shot")
+            else:
+                others = {a.face for a in appearance.beside}
+                appearance.face = self._recognise(own.mean(axis=0), others)
+                with self.clock.step("best frames"):
+                    self._keep_portraits(appearance, own)
+            appearance.pictures = []
+        self.waiting = []
 
-    def _recognise(self, embedding: np.ndarray, others: set[int]) -> int:
+    def _keep_portraits(self, appearance: _Appearance, embeddings: np.ndarray) -> None:
+        """Keeps the best pictures that are good enough, or why there is none."""
+        kept, problems = [], []
+        for picture, embedding in zip(appearance.pictures, embeddings, strict=True):
+            problem = self._problem(picture)
+            if problem is not None:
+                problems.append(problem)
+            elif len(kept) < self.config.max_pairs_per_segment:
+                kept.append(_portrait(picture, embedding))
+        self.portraits[appearance.face] += kept
+        appearance.problem = problems[0] if problems else ("no_face", "the face is not seen well")
+
+    def _recognise(self, embedding: np.ndarray, others: set[int | None]) -> int:
         """The number of the face in this video; `others` are seen beside it."""
         distances = {
             k: float(np.linalg.norm(total / count - embedding))
@@ -376,54 +415,50 @@ class _VideoWork:
         self.known[face] = (total + embedding, count + 1)
         return face
 
-    def _portrait(
-        self, candidate: FaceCandidate, face: int, embedding: np.ndarray
-    ) -> tuple[_Portrait | None, tuple[str, str]]:
-        """A picture as a pair stores it; or why it is not good enough."""
-        straight, light = frontality(candidate.landmarks), exposure(candidate.face)
-        sharp = sharpness(candidate.face)
-        problem = None
+    def _problem(self, picture: FaceCandidate) -> tuple[str, str] | None:
+        """Why a picture is not good enough, if it is not."""
+        straight = frontality(picture.landmarks)
         if straight < self.config.min_frontality:
-            problem = ("not_frontal", f"at best, the face has a frontality of {straight:.2f}")
-        elif light.contrast < self.config.min_contrast or light.lost > self.config.max_lost:
-            problem = ("badly_lit", "the face is too dark, too bright or without contrast")
-        elif sharp < self.config.min_sharpness:
-            problem = ("blurred", f"at best, the face has a sharpness of {sharp:.0f}")
-        elif not _shows_a_face(candidate.face):
-            problem = ("not_frontal", "no face is found in the aligned picture of it")
-        if problem is not None:
-            return None, problem
-        left, _, right, _ = candidate.box
-        return (
-            _Portrait(
-                face=face,
-                time_s=candidate.time_s,
-                place=candidate.place,
-                picture=jpeg_bytes(candidate.face),
-                embedding=embedding,
-                frontality=straight,
-                sharpness=sharp,
-                size_px=right - left,
-                quality=candidate.quality,
-            ),
-            ("", ""),
-        )
+            return "not_frontal", f"at best, the face has a frontality of {straight:.2f}"
+        light = exposure(picture.face)
+        if light.contrast < self.config.min_contrast or light.lost > self.config.max_lost:
+            return "badly_lit", "the face is too dark, too bright or without contrast"
+        sharp = sharpness(picture.face)
+        if sharp < self.config.min_sharpness:
+            return "blurred", f"at best, the face has a sharpness of {sharp:.1f}"
+        if not _shows_a_face(picture.face):
+            return "not_frontal", "no face is found in the aligned picture of it"
+        return None
 
     # --- making pairs ------------------------------------------------------------------------
 
+    def _choose_speakers(self) -> list[SpeakerChoice]:
+        config = self.config
+        return choose_speakers(
+            [{face: s.synchrony for face, s in m.by_face().items()} for m in self.moments],
+            config.min_sync_score,
+            config.min_supported_sync_score,
+            config.min_sync_lead,
+        )
+
     def _pairs(self, moment: _Moment, choice: SpeakerChoice) -> Iterator[dict]:
         """The pairs of a part of a segment: the speaker's best pictures, in it or near it."""
+        faces = moment.by_face()
         if choice.face is None:
-            start = min(seen.start for seen in moment.faces.values())
-            end = max(seen.end for seen in moment.faces.values())
-            detail = {
-                "not_in_sync": f"the best of {len(moment.faces)} faces has a synchrony of "
-                f"{choice.score:.1f}",
-                "several_speakers": f"several of {len(moment.faces)} faces move with the speech",
-            }[choice.reason]
-            self._refuse(start / FRAMES_PER_SECOND, end / FRAMES_PER_SECOND, choice.reason, detail)
+            start = min(seen.start for seen in moment.seen) / FRAMES_PER_SECOND
+            end = max(seen.end for seen in moment.seen) / FRAMES_PER_SECOND
+            if not faces:
+                self._refuse(start, end, *moment.seen[0].appearance.problem)
+            elif choice.reason == "several_speakers":
+                detail = f"several of {len(faces)} faces move with the speech"
+                self._refuse(start, end, choice.reason, detail)
+            else:
+                count = "the face has" if len(faces) == 1 else f"the best of {len(faces)} faces has"
+                self._refuse(
+                    start, end, choice.reason, f"{count} a synchrony of {choice.score:.1f}"
+                )
             return
-        seen = moment.faces[choice.face]
+        seen = faces[choice.face]
         start_s, end_s = seen.start / FRAMES_PER_SECOND, seen.end / FRAMES_PER_SECOND
         middle_s = self.start_s + (start_s + end_s) / 2
 
@@ -436,7 +471,7 @@ class _VideoWork:
             if seconds_away(p) <= self.config.max_face_time_apart_s
         ]
         if not near:
-            self._refuse(start_s, end_s, *seen.why_no_portrait)
+            self._refuse(start_s, end_s, *seen.appearance.problem)
             return
         near.sort(key=lambda p: (seconds_away(p) > 0, -p.quality))
         clip = flac_bytes(self._speech_between(seen.start, seen.end))
@@ -500,6 +535,35 @@ def perceptual_hash(picture: np.ndarray) -> int:
     grey = picture.astype(np.int32).sum(axis=2)  # (8, 9)
     bits = (grey[:, 1:] > grey[:, :-1]).ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _with_context(segments: Sequence[SpeechSegment]) -> list[tuple[int, int]]:
+    """(first picture, end) of each segment and of the pauses around it, which tell of synchrony."""
+    bounds = []
+    for k, segment in enumerate(segments):
+        pause = segment.start_s - segments[k - 1].end_s if k else np.inf
+        before_s = min(CONTEXT_S, pause / 2, segment.start_s)
+        pause = segments[k + 1].start_s - segment.end_s if k + 1 < len(segments) else np.inf
+        after_s = min(CONTEXT_S, pause / 2)
+        first = round((segment.start_s - before_s) * FRAMES_PER_SECOND)
+        first = max(first, bounds[-1][1]) if bounds else first
+        bounds.append((first, round((segment.end_s + after_s) * FRAMES_PER_SECOND)))
+    return bounds
+
+
+def _overlap_of_at_least(
+    shortest: int, part: tuple[int, int], segment: tuple[float, float]
+) -> tuple[int, int] | None:
+    """What a part shares with a segment, lengthened within the part by up to half if too short."""
+    start = max(part[0], math.ceil(segment[0] - 1e-6))
+    end = min(part[1], math.floor(segment[1] + 1e-6))
+    missing = shortest - (end - start)
+    if missing > shortest / 2:
+        return None
+    if missing > 0:
+        end = min(part[1], end + missing)
+        start = max(part[0], end - shortest)
+    return (start, end) if end - start >= shortest else None
 
 
 def _moments(tracks: Sequence[FaceTrack], min_pair_s: float) -> list[tuple[int, int, list[int]]]:
