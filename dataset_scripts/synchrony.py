@@ -191,10 +191,12 @@ def _standardised(signal: np.ndarray) -> np.ndarray:
 # --- what the sound does ---------------------------------------------------------------------
 
 _BANDS_HZ = ((80, 400), (400, 1000), (1000, 2000), (2000, 3600), (3600, 7600), (80, 7600))
-SOUNDS = ("rise_1", "rise_2", "rise_3", "rise_4", "rise_5", "rise", "level", "flux")
+_RISES = ("rise_1", "rise_2", "rise_3", "rise_4", "rise_5", "rise")
+_SHARES = ("share_1", "share_2", "share_3", "share_4", "share_5")
+SOUNDS = (*_RISES, "level", *_SHARES, "flux")
 _SAMPLES_PER_FRAME = int(SAMPLING_RATE / FRAMES_PER_SECOND)
 _HOP, _WINDOW, _FFT = 160, 400, 512  # samples: 10 ms, 25 ms
-_FLOOR_DB = -35.0  # below the loud parts: what is softer is silence
+_FLOOR_DB = -30.0  # below the loud parts: what is softer is silence
 
 
 def speech_changes(speech: np.ndarray, frames: int) -> np.ndarray:
@@ -206,7 +208,8 @@ def speech_changes(speech: np.ndarray, frames: int) -> np.ndarray:
 
     Returns:
         (T, A) float32, standardised: rise of the logarithm of energy in five bands and in all,
-        the level, and the flux; row t is between frame t - 1 and t.
+        the level of all, the bands' levels against it, and the flux; row t is between frame t - 1
+        and t.
     """
     needed = frames * _SAMPLES_PER_FRAME
     speech = np.asarray(speech, np.float32)[:needed]
@@ -224,19 +227,20 @@ def speech_changes(speech: np.ndarray, frames: int) -> np.ndarray:
     onset = np.maximum(np.diff(level, axis=0, prepend=level[:1]), 0).mean(1)
     level, onset = level.reshape(frames, -1, 6).mean(1), onset.reshape(frames, -1).mean(1)
     before = np.concatenate([level[:1], level[:-1]])
-    mean_level = _without_drift((level + before)[:, -1:])
-    flux = (onset + np.append(onset[0], onset[:-1]))[:, None]
-    return _standardised(np.concatenate([level - before, mean_level, flux], 1))
+    middle = level + before
+    levels = _without_drift(np.column_stack([middle[:, -1], middle[:, :-1] - middle[:, -1:]]))
+    flux = onset + np.append(onset[0], onset[:-1])
+    return _standardised(np.column_stack([level - before, levels, flux]))
 
 
 # --- do they belong together -----------------------------------------------------------------
 
 MAX_OFFSET_S = 0.4  # sound and picture of a file are seldom further apart
-_MAX_LAG = round(MAX_OFFSET_S * FRAMES_PER_SECOND)
+MAX_LAG = round(MAX_OFFSET_S * FRAMES_PER_SECOND)
 _MEMORY = 6  # frames, after which neither mouth nor speech knows what it did
 _FEWEST_FRAMES = round(0.9 * FRAMES_PER_SECOND)  # fewer say nothing: the score is nought
-_REACH = 4  # frames before and after, over which the weights look
-_WEIGHTS_FILE = Path(__file__).with_name("synchrony_weights.json")
+REACH = 3  # frames before and after, over which the weights look
+WEIGHTS_FILE = Path(__file__).with_name("synchrony_weights.json")
 
 
 @dataclass(frozen=True)
@@ -257,14 +261,19 @@ class Synchrony:
 
 def lag_offsets_s() -> np.ndarray:
     """(L,) seconds, the offsets that are searched: how much later the sound comes."""
-    return np.arange(-_MAX_LAG, _MAX_LAG + 1) / FRAMES_PER_SECOND
+    return np.arange(-MAX_LAG, MAX_LAG + 1) / FRAMES_PER_SECOND
 
 
 @functools.cache
-def _weights() -> np.ndarray:
-    """(M, A, D) what `fit_synchrony` found: motion m at t against sound a at t + d - `_REACH`."""
-    fitted = json.loads(_WEIGHTS_FILE.read_text())
-    return np.array(fitted["weights"])
+def read_weights() -> np.ndarray:
+    """What `fit_synchrony` found.
+
+    Returns:
+        (M, A, D): the weight of motion m between frames t - 1 and t, with sound a d - `REACH`
+        frames later.
+    """
+    fitted = json.loads(WEIGHTS_FILE.read_text(encoding="utf-8"))
+    return np.array([[fitted[f"{motion} {sound}"] for sound in SOUNDS] for motion in MOTIONS])
 
 
 def measure_synchrony(
@@ -304,7 +313,7 @@ def compare(motion: np.ndarray, sound: np.ndarray, offset_s: float | None = None
     curve = _lag_curve(motion, sound)
     if offset_s is not None:
         return _at_offset(Synchrony(0.0, 0.0, curve), offset_s)
-    likely = curve - _rarity()
+    likely = curve - rarity()
     best = int(np.argmax(likely))
     return Synchrony(_after_search(likely[best]), float(lag_offsets_s()[best]), curve)
 
@@ -315,21 +324,21 @@ def _lag_curve(motion: np.ndarray, sound: np.ndarray) -> np.ndarray:
 
     frames = len(motion)
     if frames < _FEWEST_FRAMES:
-        return np.zeros(2 * _MAX_LAG + 1)
+        return np.zeros(2 * MAX_LAG + 1)
     expected = _expected_motion(sound)  # (T, M)
-    n = next_fast_len(frames + _MAX_LAG + 1, real=True)
+    n = next_fast_len(frames + MAX_LAG + 1, real=True)
     together = rfft(motion, n, axis=0).conj() * rfft(expected, n, axis=0)
     agreement = irfft(together.sum(1), n) / frames
-    agreement = np.concatenate([agreement[-_MAX_LAG:], agreement[: _MAX_LAG + 1]])
+    agreement = np.concatenate([agreement[-MAX_LAG:], agreement[: MAX_LAG + 1]])
     deviation = _deviation_of_unrelated(motion, expected)
     return agreement / deviation if deviation > 1e-9 else np.zeros_like(agreement)
 
 
 def _expected_motion(sound: np.ndarray) -> np.ndarray:
     """(T, A) -> (T, M): what the weights expect each motion to do, up to a scale."""
-    weights = _weights()
+    weights = read_weights()
     frames = len(sound)
-    padded = np.pad(sound, ((_REACH, _REACH), (0, 0)))
+    padded = np.pad(sound, ((REACH, REACH), (0, 0)))
     delays = range(weights.shape[2])
     return sum(padded[d : d + frames] @ weights[:, :, d].T for d in delays)
 
@@ -350,7 +359,7 @@ def _deviation_of_unrelated(motion: np.ndarray, expected: np.ndarray) -> float:
     return np.sqrt(max(variance, 0.0) / frames)
 
 
-def _rarity() -> np.ndarray:
+def rarity() -> np.ndarray:
     """(L,) by how much an offset's score is lowered, for files are seldom so much out of step."""
     return 0.5 * (lag_offsets_s() / MAX_OFFSET_S) ** 2
 
@@ -452,8 +461,8 @@ def common_offset(measured: Sequence[Synchrony]) -> float | None:
     if not measured:
         return None
     curve = np.sum([sync.lag_curve for sync in measured], 0) / np.sqrt(len(measured))
-    best = int(np.argmax(curve - _rarity()))
-    if _after_search(curve[best] - _rarity()[best]) < MIN_SCORE:
+    best = int(np.argmax(curve - rarity()))
+    if _after_search(curve[best] - rarity()[best]) < MIN_SCORE:
         return None
     return float(lag_offsets_s()[best])
 
