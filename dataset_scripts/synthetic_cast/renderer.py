@@ -124,10 +124,10 @@ class FaceRenderer:
             shaders.EYE_FRAGMENT,
             shaders.MOUTH_AND_LASH_FRAGMENT,
         )
-        self._materials = [gl.program(shaders.SURFACE_VERTEX, m) for m in materials]
-        self._strand = gl.program(shaders.STRAND_VERTEX, shaders.STRAND_FRAGMENT)
-        self._shadow = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
-        self._strand_shadow = gl.program(shaders.STRAND_SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._materials = [self._program(shaders.SURFACE_VERTEX, m) for m in materials]
+        self._strand = self._program(shaders.STRAND_VERTEX, shaders.STRAND_FRAGMENT)
+        self._shadow = self._program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._strand_shadow = self._program(shaders.STRAND_SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._backdrop_program = gl.program(shaders.BACKDROP_VERTEX, shaders.BACKDROP_FRAGMENT)
         self._backdrop_array = gl.vertex_array(self._backdrop_program, [])
         self._backdrop = gl.texture((BACKDROP_SIZE, BACKDROP_SIZE), 3)
@@ -138,6 +138,9 @@ class FaceRenderer:
         size = appearance.WIDTH, appearance.HEIGHT
         self._skin = gl.texture(size, 4)
         self._skin.repeat_x = self._skin.repeat_y = False
+
+    def _program(self, vertex: str, fragment: str):
+        return self._gl.program(vertex, fragment)
 
     def _build_surface(self, occlusion: np.ndarray) -> None:
         gl, topology = self._gl, self.model.topology
@@ -160,10 +163,12 @@ class FaceRenderer:
         self._scalp = gl.buffer(reserve=count * 4)
         names = ("canonical", "cylinder", "layout_uv", "inner", "occlusion", "part", "lash")
         static_buffer = gl.buffer(static.tobytes())
+        self._index_buffer = indices
+        self._static_content = (static_buffer, "3f 2f 2f 1f 1f 1f 1f", names)
         content = (
             (self._moving, "3f 3f", ("position", "normal")),
             (self._scalp, "1f", ("scalp",)),
-            (static_buffer, "3f 2f 2f 1f 1f 1f 1f", names),
+            self._static_content,
         )
         self._surface_arrays = [
             gl.vertex_array(
@@ -204,10 +209,13 @@ class FaceRenderer:
         self._strand_indices = count * (POINTS - 1) * 6
 
     def _set_uniforms(self, traits: Traits, frame: Frame) -> None:
-        rng = np.random.default_rng([traits.seed, 31])
         turn = _rotation(frame.yaw, frame.pitch, frame.roll)
         camera, eye = _camera(frame.camera)
-        light = frame.light
+        self._set_shared_uniforms(traits, frame.light, frame.clothes, turn, camera, eye)
+        self._skin.use(0)
+
+    def _set_shared_uniforms(self, traits, light, clothes, turn, camera, eye) -> None:
+        rng = np.random.default_rng([traits.seed, 31])
         shared = dict(
             turn=turn,
             camera=camera,
@@ -222,7 +230,6 @@ class FaceRenderer:
         )
         skin = appearance.skin_colour(traits)
         hair = appearance.greyed(appearance.hair_colour(traits), traits.hair_grey)
-        clothes = frame.clothes
         bare = {"shaved": 0.4, "buzz": 0.25}.get(traits.hair_cut, 0.05)
         scalp = (1 - bare) * hair + bare * skin
         canonical_eyes = self._canonical_eyes()
@@ -249,7 +256,6 @@ class FaceRenderer:
             for name, unit in units.items():
                 if name in program:
                     program[name].value = unit
-        self._skin.use(0)
         self._lips.use(1)
         self._grain.use(4)
 
@@ -326,9 +332,9 @@ def _ribbons(strands: Strands, which: np.ndarray, moved: np.ndarray | None) -> b
     return both.tobytes()
 
 
-def _ribbon_indices(count: int) -> np.ndarray:
-    strand = np.arange(count)[:, None, None] * POINTS * 2
-    segment = np.arange(POINTS - 1)[None, :, None] * 2
+def _ribbon_indices(count: int, points: int = POINTS) -> np.ndarray:
+    strand = np.arange(count)[:, None, None] * points * 2
+    segment = np.arange(points - 1)[None, :, None] * 2
     return (strand + segment + np.array([0, 1, 2, 2, 1, 3])).astype(np.int32)
 
 
