@@ -18,6 +18,9 @@ from dataset_scripts.records import Refusal, SourceVideo
 from dataset_scripts.splits import DEVELOPMENT
 
 NOT_STATED = "not stated"
+DOWNLOAD_LOG = "downloads.jsonl"  # what became of each video that was fetched
+
+LOG_KEYS = ("youtube_id", "outcome", "reason", "file")
 
 VIDEO_SUFFIXES = frozenset(
     ".3g2 .3gp .asf .avi .divx .f4v .flv .m2ts .m2v .m4v .mj2 .mkv .mov .mp4 .mpe .mpeg .mpg .mts "
@@ -262,11 +265,14 @@ def list_avspeech(
             ignored += stretch.video_id in stretches
             stretches.setdefault(stretch.video_id, stretch)
     on_disk = _AVSpeechFiles(_existing_folder(Path(videos)))
+    log = {entry["youtube_id"]: entry for entry in read_download_log(Path(videos))}
     found, refusals = [], []
     for video_id, stretch in stretches.items():
         path, start_s = on_disk.find(stretch)
         if path is None:
-            detail = f"no file {stretch.youtube_id}.* or {stretch.youtube_id}_START_END.* is there"
+            detail = log.get(stretch.youtube_id, {}).get("reason") or (
+                f"no file {stretch.youtube_id}.* or {stretch.youtube_id}_START_END.* is there"
+            )
             refusals.append(Refusal(video_id, None, None, "gone", detail))
             continue
         end_s = None if start_s is None else stretch.end_s
@@ -331,6 +337,29 @@ def read_avspeech(path: str | Path) -> list[AVSpeechStretch]:
     if not stretches:
         raise ValueError(f"{path} is empty: AVSpeech's list of videos is expected")
     return stretches
+
+
+def read_download_log(folder: Path) -> list[dict]:
+    """What `video_download` wrote down of each video, the newest last; torn lines are left out.
+
+    Args:
+        folder: of the videos.
+
+    Returns:
+        Entries with `youtube_id`, `outcome` ("done", "gone" or "failed"), `reason` and `file`.
+    """
+    try:
+        lines = (folder / DOWNLOAD_LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            entries.append({key: str(entry[key]) for key in LOG_KEYS})
+        except (ValueError, KeyError, TypeError):
+            continue  # a run was killed while it wrote
+    return entries
 
 
 class _AVSpeechFiles:
