@@ -96,8 +96,8 @@ class ExtractionConfig:
     min_sync_score: float = MIN_SCORE
     min_supported_sync_score: float = MIN_SUPPORTED_SCORE
     min_sync_lead: float = MIN_LEAD
-    max_same_face_distance: float = 0.35
-    max_change_in_track: float = 0.5
+    max_same_face_distance: float = 0.32
+    max_change_in_track: float = 0.45
     max_face_time_apart_s: float = 20.0
     max_position_error: float = 0.2
     max_pairs_per_segment: int = 1
@@ -356,12 +356,15 @@ class _VideoWork:
     def _appearance(
         self, number: int, tracks: list[FaceTrack], others: dict[int, _Appearance]
     ) -> _Appearance:
-        """Some pictures of a track: the best, and those at the ends."""
+        """Some pictures of a track: the best ones, and the one farthest from them.
+
+        If a cut was missed, the two show different persons.
+        """
         track = tracks[number]
         chosen = sorted(track.candidates, key=lambda c: -c.quality)
-        # The ends, because they show two persons if a cut was missed.
-        chosen = chosen[: self.config.max_pairs_per_segment]
-        chosen += [c for c in (*track.candidates[:1], *track.candidates[-1:]) if c not in chosen]
+        if len(chosen) > self.config.max_pairs_per_segment:
+            best = chosen[: self.config.max_pairs_per_segment]
+            chosen = [*best, max(chosen, key=lambda c: abs(c.index - best[0].index))]
         beside = [a for k, a in others.items() if _meet(tracks[k], track)]
         appearance = _Appearance(chosen, beside)
         if chosen:

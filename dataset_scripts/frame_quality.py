@@ -8,7 +8,7 @@ import numpy as np
 # corners of the eyes, in distances of these corners; and how far it would lie from the plane of
 # the eyes, if that could be seen. Means over frontal and turned pictures of the cast.
 _NOSE_BELOW_EYES = 0.55
-_NOSE_BEFORE_EYES = 0.5
+_NOSE_BEFORE_EYES = 0.33
 _GOOD_SIZE_PX = 150.0  # a larger face has no more detail than the aligned one keeps
 _DARK, _BRIGHT = 12, 243  # grey values beyond which nothing is seen
 
