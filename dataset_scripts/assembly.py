@@ -148,14 +148,17 @@ def make_plan(
         removed: persons, videos and pairs that stay out.
     """
     removed = removed or Removed()
-    tracks, fingerprints, seconds = {}, {}, 0.0
+    tracks, fingerprints, silent, seconds = {}, {}, set(), 0.0
     for unit in units:
-        extraction = read_unit(unit.file, ["track", "track_embedding"])
+        extraction = read_unit(unit.file, ["pair_id", "track", "track_embedding"])
         video = unit.video
         seconds += extraction.duration_s
         fingerprints[video.video_id] = extraction.fingerprint
         label = None if ignore_labels else video.speaker_id
         faces = defaultdict(list)
+        gone = [pair["pair_id"] in removed for pair in extraction.pairs]
+        if gone and all(gone):
+            silent.add(video.video_id)
         for pair in extraction.pairs:
             faces[pair["track"]].append(np.array(pair["track_embedding"], np.float32))
         tracks[video.video_id] = [
@@ -172,12 +175,10 @@ def make_plan(
     refusals = defaultdict(list)
     for refusal in found.refusals:
         refusals[refusal.video_id].append(refusal)
-    indices, silent = {split: [] for split in SPLITS}, set()
+    indices = {split: [] for split in SPLITS}
     for index, unit in enumerate(units):
         faces = [(track.video_id, track.track) for track in tracks[unit.video.video_id]]
         speakers = {found.speaker_of.get(face) for face in faces}
-        if speakers and all(speaker in removed for speaker in speakers):
-            silent.add(unit.video.video_id)
         for split in {split_of[speaker] for speaker in speakers if speaker in split_of}:
             indices[split].append(index)
     return Plan(

@@ -110,13 +110,21 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def rows(files: Iterable[Path], columns: Sequence[str]) -> Iterator[dict]:
-    """Yields rows of Parquet files, one after the other, some at a time in memory."""
+    """Yields rows of Parquet files, one after the other, some at a time in memory.
+
+    Raises:
+        ValueError: for a file that is no Parquet, or lacks a column.
+    """
+    import pyarrow
     import pyarrow.parquet
 
     for file in files:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
-                yield from batch.to_pylist()
+        try:
+            with pyarrow.parquet.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
+                    yield from batch.to_pylist()
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(f"{file} cannot be read as Parquet: {error}") from error
 
 
 def measure(files: Mapping[str, Sequence[Path]], refused: Path) -> Figures:
@@ -269,7 +277,8 @@ def read_about(card: Path) -> dict:
         head = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
     except yaml.YAMLError:
         head = None
-    return (head or {}).get("speech2face") or {}
+    about = head.get("speech2face") if isinstance(head, dict) else None
+    return about if isinstance(about, dict) else {}
 
 
 def render_card(about: Mapping, figures: Figures) -> str:

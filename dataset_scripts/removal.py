@@ -139,7 +139,8 @@ class _Found:
                     self.files.add(path)
                     touched.add(row["video_id"])
         for row in rows([folder / REFUSED_FILE], ["speaker_id", "video_id"]):
-            self._take(row, wanted)
+            if self._take(row, wanted):
+                touched.add(row["video_id"])
         self.bare_videos = (touched - kept) | self.videos
 
     def _take(self, row: dict, wanted: Collection[str]) -> bool:

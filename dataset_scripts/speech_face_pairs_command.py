@@ -113,10 +113,24 @@ def _own(options: argparse.Namespace) -> dict:
         metadata = [str(path) for path in options.metadata]
         return {"licence": options.licence, "metadata": metadata, "crops": crops}
     if options.kind == "avspeech":
+        if options.download:
+            _download(options)
         further = [str(path) for path in options.further_lists]
         videos = str(options.videos)
         return {"licence": options.licence, "videos": videos, "further_lists": further}
     return {}
+
+
+def _download(options: argparse.Namespace) -> None:
+    """Fetches the videos of AVSpeech's lists that are not there yet."""
+    from dataset_scripts.sources import read_avspeech
+    from dataset_scripts.video_download import DownloadConfig, download_with_progress
+
+    lists = [options.path, *options.further_lists]
+    stretches = [stretch for path in lists for stretch in read_avspeech(path)]
+    wanted = list(dict.fromkeys(stretch.youtube_id for stretch in stretches))
+    config = DownloadConfig(url_template=options.url_template)
+    download_with_progress(wanted, options.videos, config)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     avspeech.add_argument(
         "--download", action="store_true", help="first fetch with yt-dlp what is not there yet"
+    )
+    avspeech.add_argument(
+        "--url-template",
+        default="https://www.youtube.com/watch?v={id}",
+        metavar="URL",
+        help="from where; dataset_scripts.video_download has more options",
     )
     cast = add("cast", "films of the synthetic cast", [building, published])
     cast.add_argument(
