@@ -360,11 +360,16 @@ def _deviation_of_unrelated(motion: np.ndarray, expected: np.ndarray) -> float:
 
 
 def rarity() -> np.ndarray:
-    """(L,) by how much an offset's score is lowered, for files are seldom so much out of step."""
-    return 0.5 * (lag_offsets_s() / MAX_OFFSET_S) ** 2
+    """(L,) by how much an offset's score is lowered: few files are out of step by 80 ms or more.
+
+    With four in five within 80 ms, the others are each a dozen times rarer: some 0.9 deviations
+    where the score is near three.
+    """
+    frames = np.abs(lag_offsets_s()) * FRAMES_PER_SECOND
+    return 0.9 * np.clip((frames - 2) / 3, 0, 1)
 
 
-def _after_search(score: float, tries: float = 6.0) -> float:
+def _after_search(score: float, tries: float = 5.0) -> float:
     """The score, as if it had not been the best of several tries (Sidak), in deviations."""
     from scipy.stats import norm
 
@@ -373,8 +378,9 @@ def _after_search(score: float, tries: float = 6.0) -> float:
 
 # --- who speaks ------------------------------------------------------------------------------
 
-MIN_SCORE = 3.4  # of a face that speaks
-MIN_SUPPORTED_SCORE = 2.2  # of one that is seen to speak elsewhere in the video
+# Set by `fit_synchrony`'s table on films of the cast.
+MIN_SCORE = 2.75  # of a face that speaks
+MIN_SUPPORTED_SCORE = 2.0  # of one that, by other segments, speaks in the video at that offset
 MIN_LEAD = 1.0  # over every other face
 
 
@@ -403,8 +409,8 @@ def choose_speakers(
 ) -> list[SpeakerChoice]:
     """Chooses who speaks in each segment of one video.
 
-    Sound and picture of a file are out of step by one offset throughout. What the other segments
-    tell about it is used in each; and a face that surely speaks in others needs less proof.
+    A face is as many frames before or behind the sound in all of a file. So what other segments
+    tell about it is used in each: it is looked for at that offset, and needs less proof.
 
     Args:
         segments: for each segment of speech, the synchrony of each face seen in it, searched over
@@ -414,22 +420,19 @@ def choose_speakers(
     Returns:
         A choice for each segment.
     """
-    searched = [_choose(faces, min_score, min_lead, {}) for faces in segments]
+    leading = [max(faces, key=lambda face: faces[face].score, default=None) for faces in segments]
     choices = []
     for k, faces in enumerate(segments):
-        others = [
-            segments[j][choice.face]
-            for j, choice in enumerate(searched)
-            if j != k and choice.face is not None
-        ]
-        offset_s = common_offset(others)
-        if offset_s is None:
-            choices.append(searched[k])
-            continue
-        spoke = {choice.face for j, choice in enumerate(searched) if j != k}
-        at_offset = {face: _at_offset(sync, offset_s) for face, sync in faces.items()}
-        lowered = {face: min_supported_score for face in spoke}
-        choices.append(_choose(at_offset, min_score, min_lead, lowered))
+        judged, thresholds = {}, {}
+        for face, sync in faces.items():
+            # Where another face moves better with the sound, this one is not expected to speak.
+            others = [
+                segments[j][face] for j, first in enumerate(leading) if j != k and first == face
+            ]
+            offset_s = common_offset(others, min_score)
+            judged[face] = sync if offset_s is None else _at_offset(sync, offset_s)
+            thresholds[face] = min_score if offset_s is None else min_supported_score
+        choices.append(_choose(judged, thresholds, min_score, min_lead))
     return choices
 
 
@@ -446,25 +449,26 @@ def choose_speaker(
     Returns:
         The face, or why there is none.
     """
-    return _choose(faces, min_score, min_lead, {})
+    return _choose(faces, dict.fromkeys(faces, min_score), min_score, min_lead)
 
 
-def common_offset(measured: Sequence[Synchrony]) -> float | None:
-    """The offset that faces which surely speak in other segments of a video agree on.
+def common_offset(measured: Sequence[Synchrony], min_score: float = MIN_SCORE) -> float | None:
+    """The offset at which a face speaks in several segments taken together.
 
     Args:
-        measured: one for each of those segments, searched over all offsets.
+        measured: of one face, in each segment; searched over all offsets.
+        min_score: of all of them together, standard deviations.
 
     Returns:
-        Seconds that the sound comes later; None if there are no segments, or they do not agree.
+        Seconds that the sound comes later; None if the segments together do not show that it
+        speaks, or there are none.
     """
     if not measured:
         return None
     curve = np.sum([sync.lag_curve for sync in measured], 0) / np.sqrt(len(measured))
-    best = int(np.argmax(curve - rarity()))
-    if _after_search(curve[best] - rarity()[best]) < MIN_SCORE:
-        return None
-    return float(lag_offsets_s()[best])
+    likely = curve - rarity()
+    best = int(np.argmax(likely))
+    return float(lag_offsets_s()[best]) if _after_search(likely[best]) >= min_score else None
 
 
 def _at_offset(sync: Synchrony, offset_s: float) -> Synchrony:
@@ -478,18 +482,19 @@ def _at_offset(sync: Synchrony, offset_s: float) -> Synchrony:
 
 def _choose(
     faces: Mapping[Hashable, Synchrony],
+    thresholds: Mapping[Hashable, float],
     min_score: float,
     min_lead: float,
-    lowered: Mapping[Hashable, float],
 ) -> SpeakerChoice:
-    """`choose_speaker`, with lower thresholds for some faces."""
+    """The best face, if it passes its threshold and no other one speaks too, or nearly as well."""
     if not faces:
         return SpeakerChoice(None, "not_in_sync", 0.0, 0.0)
     first, *rest = sorted(faces, key=lambda face: faces[face].score, reverse=True)
     best = faces[first]
+    runner_up = faces[rest[0]].score if rest else -np.inf
     face, reason = first, None
-    if best.score < lowered.get(first, min_score):
+    if best.score < thresholds[first]:
         face, reason = None, "not_in_sync"
-    elif rest and best.score - faces[rest[0]].score < min_lead:
+    elif runner_up >= min_score or best.score - runner_up < min_lead:
         face, reason = None, "several_speakers"
     return SpeakerChoice(face, reason, best.score, best.offset_s)
