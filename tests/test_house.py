@@ -138,7 +138,7 @@ def distributions() -> dict[str, set[str]]:
     ("folder", "extras"),
     [
         (PACKAGE, []),
-        ("dataset_scripts", ["data"]),
+        ("dataset_scripts", ["data", "ray"]),
         ("training", ["train", "distill"]),
         ("space", ["space"]),
     ],
