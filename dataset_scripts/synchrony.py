@@ -410,7 +410,8 @@ def choose_speakers(
     """Chooses who speaks in each segment of one video.
 
     A face is as many frames before or behind the sound in all of a file. So what other segments
-    tell about it is used in each: it is looked for at that offset, and needs less proof.
+    tell about it is used in each: it is looked for at that offset, and needs less proof. A face
+    that is seen in many segments and speaks in none of the others needs more.
 
     Args:
         segments: for each segment of speech, the synchrony of each face seen in it, searched over
@@ -431,7 +432,9 @@ def choose_speakers(
             ]
             offset_s = common_offset(others, min_score)
             judged[face] = sync if offset_s is None else _at_offset(sync, offset_s)
-            thresholds[face] = min_score if offset_s is None else min_supported_score
+            tries = sum(face in other for other in segments)
+            alone = _for_several_tries(min_score, tries)
+            thresholds[face] = alone if offset_s is None else min_supported_score
         choices.append(_choose(judged, thresholds, min_score, min_lead))
     return choices
 
@@ -469,6 +472,13 @@ def common_offset(measured: Sequence[Synchrony], min_score: float = MIN_SCORE) -
     likely = curve - rarity()
     best = int(np.argmax(likely))
     return float(lag_offsets_s()[best]) if _after_search(likely[best]) >= min_score else None
+
+
+def _for_several_tries(min_score: float, tries: int) -> float:
+    """The score that chance reaches no oftener in several segments than `min_score` in one."""
+    from scipy.stats import norm
+
+    return float(norm.isf(norm.sf(min_score) / tries))
 
 
 def _at_offset(sync: Synchrony, offset_s: float) -> Synchrony:
