@@ -164,26 +164,33 @@ def probe(path: str | Path, limits: Limits | None = None) -> VideoInfo:
     """
     limits = limits or Limits()
     deadline = time.monotonic() + limits.max_seconds_of_work
-    with _container(path, limits) as container:
-        pictures = _stream_of_pictures(container)
-        sounds = [s for s in container.streams.audio if _is_sound(s)]
-        if not sounds:
-            raise VideoRefused("no_audio", "the file has no stream of sound")
-        best = container.streams.best("audio")
-        sounds.sort(key=lambda s: (best is None or s.index != best.index, s.index))
-        context = pictures.codec_context
-        _check_size(context.width, context.height, limits)
-        duration = container.duration
-        return VideoInfo(
-            video_stream=pictures.index,
-            audio_streams=tuple(s.index for s in sounds),
-            zero_s=_start_s(container, [pictures, *sounds]),
-            duration_s=duration / 1e6 if duration and duration > 0 else None,  # microseconds
-            width=context.width,
-            height=context.height,
-            pixel_shape=float(pictures.sample_aspect_ratio or 1),
-            deadline=deadline,
-        )
+    with _container(path, limits.max_pixels) as container:
+        info = _describe(container, deadline)
+    if not info.width:  # FFmpeg says nothing of frames beyond the limit
+        with _container(path, 4 * limits.max_pixels) as container:
+            info = _describe(container, deadline)
+    _check_size(info.width, info.height, limits)
+    return info
+
+
+def _describe(container, deadline: float) -> VideoInfo:
+    pictures = _stream_of_pictures(container)
+    sounds = [s for s in container.streams.audio if _is_sound(s)]
+    if not sounds:
+        raise VideoRefused("no_audio", "the file has no stream of sound that can be decoded")
+    best = container.streams.best("audio")
+    sounds.sort(key=lambda s: (best is None or s.index != best.index, s.index))
+    duration = container.duration
+    return VideoInfo(
+        video_stream=pictures.index,
+        audio_streams=tuple(s.index for s in sounds),
+        zero_s=_start_s(container, [pictures, *sounds]),
+        duration_s=duration / 1e6 if duration and duration > 0 else None,  # microseconds
+        width=pictures.codec_context.width,
+        height=pictures.codec_context.height,
+        pixel_shape=float(pictures.sample_aspect_ratio or 1),
+        deadline=deadline,
+    )
 
 
 def check_duration(path: str | Path, info: VideoInfo, limits: Limits) -> None:
@@ -194,7 +201,7 @@ def check_duration(path: str | Path, info: VideoInfo, limits: Limits) -> None:
     """
     if info.duration_s is None or info.duration_s <= limits.max_duration_s:
         return  # if the header claims too little, reading the sound will tell
-    with _container(path, limits) as container:
+    with _container(path, limits.max_pixels) as container:
         streams = [container.streams[i] for i in (info.video_stream, info.audio_streams[0])]
         limit = limits.max_duration_s + info.zero_s
         _seek(container, limit)
@@ -284,13 +291,13 @@ def read_speech(
 
 
 @contextlib.contextmanager
-def _container(path: str | Path, limits: Limits):
+def _container(path: str | Path, max_pixels: int):
     """The file, opened by FFmpeg; whatever FFmpeg finds wrong becomes a refusal."""
     import av
 
     # Opened here, so that FFmpeg never takes a name for a URL, a device or a list of files.
     with _open_file(Path(path)) as file:
-        options = {"protocol_whitelist": "none", "max_pixels": str(limits.max_pixels)}
+        options = {"protocol_whitelist": "none", "max_pixels": str(max_pixels)}
         try:
             container = av.open(
                 file, options=options, buffer_size=1 << 17, metadata_errors="replace"
@@ -343,7 +350,7 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise VideoRefused("too_large", f"a frame of {width}x{height} is larger than the limit")
     if min(width, height) < 16:
-        raise VideoRefused("unreadable", f"a frame of {width}x{height} shows nothing")
+        raise VideoRefused("unreadable", f"frames of {width}x{height} pixels show nothing")
 
 
 def _start_s(container, streams) -> float:
@@ -410,7 +417,7 @@ def _decoded_pictures(
 ) -> Iterator[tuple[float, object]]:
     """(time_s, av.VideoFrame) in order of time, from the last picture before `start_s`."""
     for seeks in (True, False) if start_s > SEEK_MARGIN_S else (False,):
-        with _container(path, limits) as container:
+        with _container(path, limits.max_pixels) as container:
             stream = container.streams[info.video_stream]
             if seeks:
                 _seek(container, info.zero_s + start_s - 1.0)
@@ -438,7 +445,7 @@ def _decoded_sound(
     """(time_s, samples at 16 kHz) of pieces of sound, in the order of the file."""
     import av
 
-    with _container(path, limits) as container:
+    with _container(path, limits.max_pixels) as container:
         stream = container.streams[stream_index]
         if start_s > SEEK_MARGIN_S:
             _seek(container, info.zero_s + start_s - 1.0)
@@ -479,15 +486,15 @@ def _nearest_pictures(
     pictures: Iterator[tuple[float, object]], start_s: float, count: int
 ) -> Iterator[tuple[int, object, bool]]:
     """(moment, its nearest picture, whether the moment before had the same) for `count` moments."""
-    half = 0.5 / FRAMES_PER_SECOND
-    moment, before_s = 0, half
+    moment, before_s = 0, 0.5 / FRAMES_PER_SECOND
+    half_gap_s = before_s
     current = next(pictures, None)
     while current is not None and moment < count:
         following = next(pictures, None)
         time_s = current[0] - start_s
-        until_s = time_s + half
         if following is not None:
-            until_s = min((time_s + following[0] - start_s) / 2, time_s + MAX_HOLD_S)
+            half_gap_s = min((following[0] - current[0]) / 2, MAX_HOLD_S)
+        until_s = time_s + half_gap_s  # the last picture stands as long as the one before
         first = max(moment, math.ceil((time_s - before_s) * FRAMES_PER_SECOND - 1e-6))
         moment = max(moment, math.floor(until_s * FRAMES_PER_SECOND + 1e-6) + 1)
         for k in range(first, min(moment, count)):
