@@ -29,6 +29,8 @@ LARGEST_BUCKET = 50  # places; a key found in more (silence, a hum, a jingle) te
 LEAST_STEPS = 2 * STEPS_PER_SECOND  # that two videos must share
 LEAST_SHARE = 0.8  # of the shorter video, likewise
 LARGEST_ERROR = 0.3  # share of the sound's bits that differ; 0.5 is chance
+PARTS = 4  # each of which must agree: half a recording and other speech are no duplicate
+LARGEST_ERROR_OF_A_PART = 0.38
 LARGEST_DISTANCE = 12.0  # bits of 64 in which the pictures differ, the mean over what is shared
 
 
@@ -124,14 +126,15 @@ def _candidates(prints: list[_Print]) -> Iterator[tuple[int, int, int]]:
     keys, videos, places = map(np.concatenate, (keys, videos, places))
     order = np.argsort(keys, kind="stable")  # videos stay in order within a key
     keys, videos, places = keys[order], videos[order], places[order]
+    first = np.nonzero(np.diff(keys, prepend=-1))[0]  # of each bucket of equal keys
+    size = np.diff(first, append=len(keys))
+    several = (size > 1) & (size <= LARGEST_BUCKET)
     found = set()
-    for bucket in np.split(np.arange(len(keys)), np.nonzero(np.diff(keys))[0] + 1):
-        if 1 < len(bucket) <= LARGEST_BUCKET:
-            i, j = np.triu_indices(len(bucket), 1)
-            i, j = bucket[i], bucket[j]
-            other = videos[i] != videos[j]
-            i, j = i[other], j[other]
-            found.update(zip(videos[i], videos[j], places[i] - places[j], strict=True))
+    for start, count in zip(first[several], size[several], strict=True):
+        i, j = start + np.stack(np.triu_indices(count, 1))
+        other = videos[i] != videos[j]
+        i, j = i[other], j[other]
+        found.update(zip(videos[i], videos[j], places[i] - places[j], strict=True))
     yield from sorted(found)
 
 
@@ -148,8 +151,9 @@ def _is_same_recording(first: _Print, second: _Print, offset: int) -> bool:
     sounding = (a != 0) | (b != 0)  # digital silence prints nothing, in both
     if sounding.sum() < LEAST_STEPS / 2:
         return False
-    error = np.bitwise_count(a[sounding] ^ b[sounding]).mean() / BANDS
-    if error > LARGEST_ERROR:
+    errors = np.bitwise_count(a[sounding] ^ b[sounding]) / BANDS  # (steps,)
+    worst_part = max(part.mean() for part in np.array_split(errors, PARTS))
+    if errors.mean() > LARGEST_ERROR or worst_part > LARGEST_ERROR_OF_A_PART:
         return False
     if not len(first.pictures) or not len(second.pictures):
         return True  # a source without moving pictures
