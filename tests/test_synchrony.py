@@ -1,16 +1,21 @@
 """A mouth that is moved by a recording belongs to that recording, and to no other."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dataset_scripts import synchrony
+from dataset_scripts.fit_synchrony import Utterance, fit_weights, report, write_weights
+from dataset_scripts.fit_synchrony import main as fit_command
 from dataset_scripts.records import SAMPLING_RATE
 from dataset_scripts.synchrony import (
     MIN_SCORE,
     MOTIONS,
     MOUTH_HEIGHT,
     MOUTH_WIDTH,
+    REACH,
     SOUNDS,
     Synchrony,
     choose_speaker,
@@ -277,3 +282,61 @@ def test_what_is_no_face_is_refused():
         crop_mouth(picture, np.full((5, 2), 7.0))
     with pytest.raises(ValueError, match="5 finite landmarks"):
         crop_mouth(picture, np.full((5, 2), np.nan))
+
+
+# --- the fit ---
+
+
+def invented_utterances(count: int, seed: int = 0) -> list[Utterance]:
+    """Mouths whose lips part as the third band rises, some frames sooner or later."""
+    rng = np.random.default_rng(seed)
+    utterances = []
+    for k in range(count):
+        sound = rng.standard_normal((120, len(SOUNDS)))
+        motion = rng.standard_normal((120, len(MOTIONS)))
+        rise = np.roll(sound[:, SOUNDS.index("rise_3")], -int(rng.integers(-2, 3)))
+        motion[:, MOTIONS.index("lips")] += 1.5 * rise
+        motion[:, MOTIONS.index("jaw")] += 0.3 * rise
+        fields = (f"film-{k}", f"voice-{k % 5}", True, True, 4.8)
+        utterances.append(Utterance(*fields, motion.astype(np.float32), sound.astype(np.float32)))
+    return utterances
+
+
+def test_the_fit_finds_what_goes_with_what():
+    weights = fit_weights(invented_utterances(20))
+    assert weights.shape == (len(MOTIONS), len(SOUNDS), 2 * REACH + 1)
+    strongest = np.unravel_index(np.abs(weights).argmax(), weights.shape)
+    assert strongest[0] == MOTIONS.index("lips")
+    assert strongest[1] == SOUNDS.index("rise_3")
+    assert weights[strongest] > 0
+
+
+def test_the_fit_needs_faces_that_speak_and_several_voices():
+    some = invented_utterances(5)
+    for useless in ([], some[:1], [replace(u, speaks=False) for u in some]):
+        with pytest.raises(ValueError, match="two voices"):
+            fit_weights(useless)
+
+
+def test_weights_are_written_as_they_are_read(tmp_path, monkeypatch):
+    file = tmp_path / "weights.json"
+    weights = fit_weights(invented_utterances(10))
+    write_weights(weights, file)
+    monkeypatch.setattr(synchrony, "WEIGHTS_FILE", file)
+    read = synchrony.read_weights.__wrapped__()
+    assert np.allclose(read, weights, atol=6e-5)
+
+
+def test_the_table_tells_speaking_faces_from_unrelated_ones(voices, films):
+    utterances = []
+    for k in range(4):
+        motion, sound = mouth_motion(films[k]), speech_changes(voices[k % 2], len(films[k]))
+        utterances.append(Utterance(f"film-{k}", f"voice-{k % 2}", False, True, 3.5, motion, sound))
+    lines = list(report(utterances))
+    assert len(lines) == 2 and lines[1].startswith("2-4     4:")
+    assert "100.0%" in lines[1] and "0.00%" in lines[1]
+
+
+def test_a_folder_without_films_is_named(tmp_path, capsys):
+    assert fit_command([str(tmp_path)]) == 2
+    assert "holds no films" in capsys.readouterr().err
