@@ -77,3 +77,13 @@ def _write_sound(container, stream, sound, rate: int, layout: str, start_s: floa
         frame.pts = first + round(start_s * rate)
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
+
+
+def as_frames(pictures: Sequence[np.ndarray], first: int = 0):
+    """Pictures (H, W, 3) as `read_frames` gives them, without a file."""
+    from dataset_scripts.video import Limits, VideoFrame, VideoInfo
+
+    info = VideoInfo(0, (1,), 0.0, None, 64, 48, 1.0, float("inf"))
+    for k, picture in enumerate(pictures, start=first):
+        decoded = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        yield VideoFrame(k, k / 25, False, decoded, info, Limits())
