@@ -5,6 +5,7 @@ T: pictures of a track. Everything is kept for no longer than needed: the pictur
 of a second, of each face its mouths (3 KB a picture) and one picture a second.
 """
 
+import functools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,10 +18,9 @@ from dataset_scripts.step_clock import StepClock
 from dataset_scripts.synchrony import crop_mouth
 from dataset_scripts.video import VideoFrame
 
-SMOOTHING = np.exp(-0.5 * (np.arange(-4, 5) / 1.6) ** 2)  # weights of the pictures around
-REACH = len(SMOOTHING) // 2  # pictures
+REACH, WIDTH = 4, 1.6  # pictures around, and their Gaussian weights, that smooth the landmarks
 MIN_OVERLAP = 0.3  # of two boxes, intersection over union, to be the same face
-MAX_JUMP = 0.7  # of the distance of the eyes' corners, that a face moves from picture to picture
+MAX_JUMP = 0.55  # of the distance of the eyes' corners, that a face moves in two pictures
 RETRY_PICTURES = 50  # a picture without faces is searched for small ones that often
 CANDIDATE_PICTURES = 25  # the best picture of so many is kept
 BETTER = 1.1  # times as good: what is hardly better is not worth the time to cut it out
@@ -264,8 +264,8 @@ class _Shot:
         for index in range(track.start + len(track.mouths), until):
             position = index - track.start
             low, high = max(0, position - REACH), min(len(track.raw), position + REACH + 1)
-            weights = SMOOTHING[low - position + REACH : high - position + REACH]
-            smooth = np.tensordot(weights / weights.sum(), np.stack(track.raw[low:high]), 1)
+            weights = _smoothing(position - low, high - 1 - position)
+            smooth = np.tensordot(weights, np.stack(track.raw[low:high]), 1)
             frame = self._frame(index)
             track.smooth.append(smooth)
             track.is_new.append(not frame.is_repeat)
@@ -308,11 +308,25 @@ class _Shot:
         yield from _split_at_jumps(whole, np.stack(track.raw))
 
 
+@functools.cache
+def _smoothing(before: int, after: int) -> np.ndarray:
+    """Weights of the pictures around one: a line fitted to them, so that the ends do not lag."""
+    t = np.arange(-before, after + 1, dtype=np.float64)
+    weights = np.exp(-0.5 * (t / WIDTH) ** 2)
+    weights /= weights.sum()
+    mean = weights @ t
+    variance = weights @ (t - mean) ** 2
+    return weights * (1 - mean * (t - mean) / variance) if variance else weights
+
+
 def _split_at_jumps(track: FaceTrack, raw: np.ndarray) -> Iterator[FaceTrack]:
     middles = raw.mean(axis=1)  # (T, 2)
     eyes = np.linalg.norm(raw[:, 0] - raw[:, 2], axis=1)  # (T,)
-    steps = np.linalg.norm(np.diff(middles, axis=0), axis=1)
-    jumps = np.flatnonzero(steps > MAX_JUMP * np.minimum(eyes[1:], eyes[:-1])) + 1
+    steps = np.linalg.norm(np.diff(middles, axis=0), axis=1)  # (T - 1,)
+    # Two steps together, for every second picture's landmarks are interpolated.
+    both = np.append(steps, 0) + np.append(0, steps)
+    is_jump = both > MAX_JUMP * eyes
+    jumps = [int(run.mean()) for run in _runs(np.flatnonzero(is_jump))]
     for first, last in zip([0, *jumps], [*jumps, len(raw)], strict=True):
         low, high = track.start + first, track.start + last
         yield FaceTrack(
@@ -325,6 +339,13 @@ def _split_at_jumps(track: FaceTrack, raw: np.ndarray) -> Iterator[FaceTrack]:
             candidates=[c for c in track.candidates if low <= c.index < high],
             place=track.place,
         )
+
+
+def _runs(indices: np.ndarray) -> list[np.ndarray]:
+    """Indices in groups of neighbours."""
+    if indices.size == 0:
+        return []
+    return np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
 
 
 def _detect_around(boxes: list[np.ndarray], grey: np.ndarray, threshold: float):
