@@ -119,7 +119,7 @@ class GuardedPool:
             os.environ.update(ONE_THREAD)
             spawn = multiprocessing.get_context("spawn")  # a fork would share libraries' locks
             self.pool = ProcessPool(
-                self.workers, UNITS_PER_WORKER, _die_with_the_parent, context=spawn
+                self.workers, UNITS_PER_WORKER, _start_worker, (self.work,), context=spawn
             )
         while waiting and len(running) < 2 * self.workers:  # what is scheduled is held in memory
             unit, attempt = waiting.popleft()
@@ -143,8 +143,13 @@ class GuardedPool:
             )
 
 
-def _die_with_the_parent() -> None:
-    """Ends this worker when the run is killed; by itself it would wait for work for ever."""
+def _start_worker(work: UnitWork) -> None:
+    """Ends this worker when the run is killed; by itself it would wait for work for ever.
+
+    Args:
+        work: comes along so that what it imports does not count as time spent on a video.
+    """
+    work.prepare()
 
     def watch() -> None:
         multiprocessing.parent_process().join()

@@ -1,5 +1,6 @@
 """One video, one unit of work, one file: what came of a video, written whole or not at all."""
 
+import functools
 import hashlib
 import json
 import os
@@ -56,6 +57,10 @@ class UnitWork:
     extract: Callable[[SourceVideo], Extraction]
     face_embedding_size: int
     max_seconds: float = 3600.0
+
+    def prepare(self) -> None:
+        """Imports what every unit needs."""
+        _schema(self.face_embedding_size)
 
     def __call__(self, unit: Unit) -> UnitReport:
         """Does a unit; a fault of the code refuses this video and no other."""
@@ -160,6 +165,7 @@ def read_pairs(file: Path) -> Iterator[dict]:
             yield from batch.to_pylist()
 
 
+@functools.cache
 def _schema(face_embedding_size: int):
     import pyarrow
 
