@@ -347,7 +347,8 @@ def _person(name, group, earlier, is_label, config) -> Person:
         total = earlier.embedding * earlier.tracks + sum(track.embedding for track in group)
         count = earlier.tracks + len(group)
         return replace(earlier, embedding=np.float32(total / count), tracks=count)
-    split = split_of(name, config.seed, config.shares, _official_split(group))
+    own = [track for track in group if track.label == name] or group
+    split = split_of(name, config.seed, config.shares, _official_split(own))
     source = "label" if is_label else "cluster"
     return Person(name, source, split, _embeddings(group).mean(0), len(group))
 

@@ -245,6 +245,16 @@ def test_official_splits_win_and_a_person_is_in_one_split():
         assert (split == "test") == (person >= 10), (person, split)
 
 
+def test_a_labelled_person_keeps_the_split_of_his_or_her_own_videos():
+    faces = draw_faces(2, 4)
+    tracks = [FaceTrack(f"a{i}", 0, faces[0, i], "ann", "test") for i in range(4)]
+    tracks += [FaceTrack(f"b{i}", 0, faces[1, i], "bob", "train") for i in range(3)]
+    guest = FaceTrack("a0", 1, faces[1, 3], "ann", "test")  # bob, in a video of ann's
+    found = assign_identities([*tracks, guest], config=IdentityConfig(others="cluster"))
+    assert found.speaker_of["a0", 1] == "bob"
+    assert found.persons["bob"].split == "train" and found.persons["ann"].split == "test"
+
+
 def test_splits_are_seeded():
     tracks = tracks_of(draw_faces(60, 1))
     splits = [
