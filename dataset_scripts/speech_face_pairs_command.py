@@ -133,6 +133,15 @@ def _download(options: argparse.Namespace) -> None:
     download_with_progress(wanted, options.videos, config)
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if not action.default or action.default == argparse.SUPPRESS:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dataset_scripts.speech_face_pairs",
@@ -143,7 +152,10 @@ def _parser() -> argparse.ArgumentParser:
     published, building = _shared_options()
     own = argparse.ArgumentParser(add_help=False)
     own.add_argument(
-        "--licence", default=NOT_STATED, help="of the videos, for the column `licence`"
+        "--licence",
+        default=NOT_STATED,
+        metavar="TEXT",
+        help="of the videos, for the column `licence`",
     )
 
     def add(kind: str, words: str, parents: list) -> argparse.ArgumentParser:
@@ -152,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
             help=words,
             description=f"{words[0].upper()}{words[1:]}.",
             parents=parents,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )
 
     folder = add("folder", "videos in a folder, at any depth", [own, building, published])
@@ -226,7 +238,7 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]
         metavar="FOLDER",
         help="for the data set; a killed run continues",
     )
-    building.add_argument("--seed", type=int, default=0, help="of the splits")
+    building.add_argument("--seed", type=int, default=0, metavar="S", help="of the splits")
     building.add_argument(
         "--ignore-labels",
         action="store_true",
@@ -246,7 +258,11 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]
         help="longer videos are refused, seconds",
     )
     building.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="videos that are read at once"
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="videos that are read at once",
     )
     building.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="processes, or Ray Data"
