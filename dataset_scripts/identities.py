@@ -233,7 +233,7 @@ def _components(embeddings: np.ndarray, radius: float) -> list[np.ndarray]:
         return []
     component = np.arange(n)
     first = 0
-    for distances in pairwise_distances_chunked(embeddings, working_memory=64):  # MB
+    for distances in pairwise_distances_chunked(embeddings, working_memory=16):  # MB
         row, column = np.nonzero(distances <= radius)
         edges = np.ones(len(row), bool)
         graph = coo_array((edges, (component[row + first], component[column])), shape=(n, n))
