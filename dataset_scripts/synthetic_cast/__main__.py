@@ -1,4 +1,7 @@
-"""`python -m dataset_scripts.synthetic_cast OUT --speakers N --seed S` makes a cast."""
+"""`python -m dataset_scripts.synthetic_cast OUT --speakers N --seed S` makes a cast.
+
+With `--films K` it makes films of the cast's members instead of a data set of stills.
+"""
 
 import argparse
 import os
@@ -6,6 +9,7 @@ import sys
 from pathlib import Path
 
 from dataset_scripts.synthetic_cast.build import CastConfig, build_cast
+from dataset_scripts.synthetic_cast.films import FilmsConfig, build_films
 from dataset_scripts.synthetic_cast.speech_synthesis import download_kokoro
 from dataset_scripts.synthetic_cast.voices import (
     download_librispeech,
@@ -17,23 +21,19 @@ DEFAULT_CACHE = Path.home() / ".cache" / "speech2face"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Makes a cast as the command line asks; returns the exit status."""
+    """Makes a cast, or films of it, as the command line asks; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         _check(options)
-        config = CastConfig(
-            speakers=options.speakers,
-            seed=options.seed,
-            images_per_speaker=options.images_per_speaker,
-            clips_per_speaker=options.clips_per_speaker,
-        )
+        config = _config(options)
         librispeech = options.librispeech or download_librispeech(options.cache)
         voices = load_librispeech_voices(librispeech)
         kokoro = options.kokoro or download_kokoro()
         voices += load_synthetic_voices(
             kokoro, options.cache / "speech", options.blends, options.sentences_per_voice
         )
-        print(build_cast(options.out, config, voices, options.workers))
+        build = build_films if options.films is not None else build_cast
+        print(build(options.out, config, voices, options.workers))
     except KeyboardInterrupt:
         return _refuse("stopped: the same command continues")
     except ModuleNotFoundError as error:
@@ -41,6 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         return _refuse(str(error))
     return 0
+
+
+def _config(options: argparse.Namespace) -> CastConfig | FilmsConfig:
+    if options.films is not None:
+        return FilmsConfig(films=options.films, speakers=options.speakers, seed=options.seed)
+    return CastConfig(
+        speakers=options.speakers,
+        seed=options.seed,
+        images_per_speaker=options.images_per_speaker,
+        clips_per_speaker=options.clips_per_speaker,
+    )
 
 
 def _refuse(sentence: str) -> int:
@@ -61,11 +72,12 @@ def _check(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dataset_scripts.synthetic_cast",
-        description="Makes synthetic speakers: a data set of speech-face pairs of nobody.",
+        description="Makes synthetic speakers: speech-face pairs, or talking films, of nobody.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("out", type=Path, help="folder for the data set; a killed run continues")
     parser.add_argument("--speakers", type=int, required=True, help="how many speakers")
+    parser.add_argument("--films", type=int, help="films instead of stills, and how many")
     parser.add_argument("--seed", type=int, default=0, help="of everything")
     parser.add_argument("--images-per-speaker", type=int, default=4, help="pictures of each")
     parser.add_argument("--clips-per-speaker", type=int, default=2, help="clips of each")

@@ -13,6 +13,7 @@ import numpy as np
 RATE = 100  # features a second
 SAMPLING_RATE = 16000  # Hz
 WINDOW = 400  # samples, 25 ms
+SILENT_DB = -40.0  # of a window's energy: an amplitude of about 0.00005
 BANDS_HZ = {
     "murmur": (90, 320),
     "low": (320, 560),
@@ -94,13 +95,15 @@ def measure_articulation(waveform: np.ndarray) -> Articulation:
     def together(*names: str) -> np.ndarray:
         return _decibel(sum(10 ** (bands[name] / 10) for name in names))
 
+    if not len(bands["murmur"]):
+        return Articulation(*(np.zeros(0) for _ in range(6)))
     voice = together("murmur", "low", "open", "middle", "front")
     hiss_level = bands["hiss"]
-    loud = max(np.percentile(voice, 95), -60.0)
+    loud = max(np.percentile(voice, 95), SILENT_DB)
     floor = np.clip(np.percentile(voice, 5), loud - 45, loud - 28)
     level = np.clip((np.maximum(voice, hiss_level + 3) - floor) / (loud - floor), 0, 1)
     speaking = _smooth(_logistic((level - 0.32) / 0.06), 0.03)
-    if loud <= -60.0:
+    if loud <= SILENT_DB:
         speaking = np.zeros_like(speaking)
     voiced = speaking > 0.5
     openness = _ranked(bands["open"] - together("murmur", "low"), voiced)
@@ -109,7 +112,7 @@ def measure_articulation(waveform: np.ndarray) -> Articulation:
     hissing = speaking * _logistic((hiss_level - voice + 2) / 2.5)
     above = together("open", "middle", "front")
     around = _largest_near(above, 0.12)
-    dip = _logistic((around - above - 13) / 2.5) * _smooth(np.float64(voiced), 0.10)
+    dip = _logistic((around - above - 16) / 2.0) * _smooth(np.float64(voiced), 0.10)
     closing = np.clip(1.6 * dip * (1 - hissing), 0, 1)
     vowel = speaking * (1 - 0.85 * hissing)
     return Articulation(
@@ -140,8 +143,13 @@ def move_mouth(
 
     Returns:
         Facial action -> (frames,) in 0 to 1.
+
+    Raises:
+        ValueError: if nothing is heard, not even silence.
     """
     count = len(heard.speaking)
+    if not count:
+        raise ValueError("expected at least 10 ms of sound to move a mouth to")
     at_s = (np.arange(count) + 0.5) / RATE + style.lag_s
 
     def noisy(track: np.ndarray) -> np.ndarray:
@@ -154,9 +162,8 @@ def move_mouth(
     closing = np.clip(1.7 * closing, 0, 1)
     inertia = style.inertia_s
     share = style.share_of_loudness
-    opening = _smooth(
-        noisy((1 - share) * heard.opening + share * loudness * heard.speaking), inertia
-    )
+    effort = loudness * heard.speaking * (1 - 0.85 * heard.hissing)
+    opening = _smooth(noisy((1 - share) * heard.opening + share * effort), inertia)
     opening = opening + 0.05 * style.noise * _slow_noise(rng, count, 0.06) * heard.speaking
     rounding = _smooth(noisy(heard.rounding), inertia * 1.3)
     spreading = _smooth(noisy(heard.spreading), inertia * 1.2)

@@ -89,7 +89,8 @@ class _Actor:
     casting_indices: int  # of a few strands, whose ribbons are widened to cast all shadows
     scalp_bytes: int
     beard: np.ndarray | None  # (S, points, 2, floats) ribbons at rest
-    beard_anchors: np.ndarray
+    beard_anchors: np.ndarray  # (S,) vertices that its strands move with
+    resources: list  # of OpenGL, to be released
 
 
 class FilmRenderer(FaceRenderer):
@@ -136,10 +137,11 @@ class FilmRenderer(FaceRenderer):
             raise ValueError(f"expected a frame of at most {LARGEST_FRAME}, got {size}")
         if background.shape != (height, width, 3):
             raise ValueError(f"expected a background {(height, width, 3)}, got {background.shape}")
-        self._draw_backdrop(size, background)
-        for view in views:
-            self._draw_view(size, view)
-        data = self._film_target.read((0, 0, width, height), components=3, alignment=1)
+        with self._gl:  # another renderer of this process may have been at work
+            self._draw_backdrop(size, background)
+            for view in views:
+                self._draw_view(size, view)
+            data = self._film_target.read((0, 0, width, height), components=3, alignment=1)
         return np.frombuffer(data, np.uint8).reshape(height, width, 3)[::-1]
 
     def _build_coarse_surface(self) -> None:
@@ -203,8 +205,8 @@ class FilmRenderer(FaceRenderer):
         self._actors[traits] = actor
         if len(self._actors) > CACHED_ACTORS:
             _, old = self._actors.popitem(last=False)
-            for thing in (old.buffer, old.skin, old.strand_buffer, *old.surfaces, old.shadow):
-                thing.release()
+            for resource in old.resources:
+                resource.release()
         return actor
 
     def _upload(self, traits: Traits) -> _Actor:
@@ -244,6 +246,9 @@ class FilmRenderer(FaceRenderer):
         indices = gl.buffer(_ribbon_indices(max(1, len(data)), points).tobytes())
         layout = [(strand_buffer, "3f 3f 3f 2f", "position", "tangent", "tint", "ribbon")]
         layout_shadow = [(strand_buffer, "3f 3f 12x 2f", "position", "tangent", "ribbon")]
+        strand_array = gl.vertex_array(self._strand, layout, indices)
+        strand_shadow = gl.vertex_array(self._strand_shadow, layout_shadow, indices)
+        arrays = [*surfaces, shadow, strand_array, strand_shadow]
         return _Actor(
             rest=rest,
             vertices=vertices,
@@ -251,14 +256,15 @@ class FilmRenderer(FaceRenderer):
             skin=skin,
             surfaces=surfaces,
             shadow=shadow,
-            strands=gl.vertex_array(self._strand, layout, indices),
-            strand_shadow=gl.vertex_array(self._strand_shadow, layout_shadow, indices),
+            strands=strand_array,
+            strand_shadow=strand_shadow,
             strand_buffer=strand_buffer,
             strand_indices=len(data) * strand_size,
             casting_indices=len(data) // 4 * strand_size,
             scalp_bytes=scalp_ribbons.nbytes,
             beard=beard if len(beard) else None,
             beard_anchors=self._nearest_coarse(person, on_beard),
+            resources=[*arrays, buffer, scalp, skin, strand_buffer, indices],
         )
 
     def _nearest_coarse(self, person, strands: np.ndarray) -> np.ndarray:
@@ -329,8 +335,10 @@ class FilmRenderer(FaceRenderer):
         skin, eyes, rest = actor.surfaces
         if actor.strand_indices:
             actor.strands.render(vertices=actor.strand_indices)
+        gl.enable(gl.CULL_FACE)
         skin.render(vertices=n_skin)
         eyes.render(vertices=n_eyes, first=n_skin)
+        gl.disable(gl.CULL_FACE)
         gl.enable(gl.BLEND)
         rest.render(vertices=n_rest, first=n_skin + n_eyes)
         gl.disable(gl.BLEND)

@@ -7,6 +7,7 @@ killed run makes the missing films, and ends with the same bytes.
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -152,9 +153,9 @@ def _run(
         for task in tasks:
             yield make_film(*task)
         return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_use_one_core
-    ) as pool:
+    # Read when a worker imports its libraries: one core each, and none that spins for another.
+    os.environ.update(LP_NUM_THREADS="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(make_film, *task) for task in tasks]
         try:
             for future in as_completed(futures):
@@ -372,13 +373,6 @@ def paint_set(setting: Setting, size: tuple[int, int]) -> np.ndarray:
             cv2.circle(picture, (int(x), int(y)), int(across / 2), colour, -1)
     picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.8, 7)))
     return np.clip(picture, 0, 255).astype(np.uint8)
-
-
-def _use_one_core() -> None:
-    """Before a worker imports its libraries: the workers share the cores."""
-    import os
-
-    os.environ.update(LP_NUM_THREADS="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 
 
 @functools.cache

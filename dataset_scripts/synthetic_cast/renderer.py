@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from PIL import Image
@@ -76,10 +77,11 @@ class FaceRenderer:
         person = self._person(traits)
         coarse = self.model.express(person.coarse, frame.expression)
         fine, normals = self.model.subdivide(coarse)
-        self._write_person(person, fine, normals)
-        self._set_uniforms(traits, frame)
-        self._draw_shadow()
-        picture = self._draw_picture(frame)
+        with self._gl:  # another renderer of this process may have been at work
+            self._write_person(person, fine, normals)
+            self._set_uniforms(traits, frame)
+            self._draw_shadow()
+            picture = self._draw_picture(frame)
         return _photograph(picture, self.size, frame)
 
     def _person(self, traits: Traits) -> _Person:
@@ -232,7 +234,7 @@ class FaceRenderer:
         hair = appearance.greyed(appearance.hair_colour(traits), traits.hair_grey)
         bare = {"shaved": 0.4, "buzz": 0.25}.get(traits.hair_cut, 0.05)
         scalp = (1 - bare) * hair + bare * skin
-        canonical_eyes = self._canonical_eyes()
+        canonical_eyes = self._canonical_eyes
         own = dict(
             lip_colour=appearance.lip_colour(traits),
             iris_colour=np.array(appearance.EYE_COLOURS[traits.eye_colour]) / 255,
@@ -259,6 +261,7 @@ class FaceRenderer:
         self._lips.use(1)
         self._grain.use(4)
 
+    @cached_property
     def _canonical_eyes(self) -> np.ndarray:
         topology = self.model.topology
         eyes = topology.canonical[topology.part == 1]
