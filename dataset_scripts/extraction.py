@@ -162,6 +162,7 @@ class _Appearance:
     beside: list["_Appearance"]  # other faces at the same time: other people
     face: int | None = None  # whose it is, in this video; None if it shows more than one person
     problem: tuple[str, str] = ("no_face", "the face is seen for too short a time")
+    portraits: list[_Portrait] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ class _VideoWork:
         self.clock = clock
         self.start_s = video.start_s or 0.0
         self.refusals: list[Refusal] = []
+        self.pictures = 0  # that were decoded
         self.fingerprint: list[int] = []
         self.portraits: dict[int, list[_Portrait]] = defaultdict(list)
         self.known: list[tuple[np.ndarray, int]] = []  # sum of embeddings, how many; of each face
@@ -278,11 +280,14 @@ class _VideoWork:
             marked = self.clock.each("shots", mark_cuts(part))
             yield segments[k], list(track_faces(marked, self.config.tracking, self.clock))
             done = k + 1
+        if not self.pictures:
+            raise VideoRefused("no_video", "no picture can be decoded while somebody speaks")
         for missing in segments[done:]:
             yield missing, []
 
     def _noting_fingerprints(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
+            self.pictures += 1
             if frame.index % round(FRAMES_PER_SECOND) == 0:
                 with self.clock.step("fingerprint"):
                     self.fingerprint.append(perceptual_hash(frame.thumbnail(9, 8)))
@@ -393,14 +398,14 @@ class _VideoWork:
 
     def _keep_portraits(self, appearance: _Appearance, embeddings: np.ndarray) -> None:
         """Keeps the best pictures that are good enough, or why there is none."""
-        kept, problems = [], []
+        problems = []
         for picture, embedding in zip(appearance.pictures, embeddings, strict=True):
             problem = self._problem(picture)
             if problem is not None:
                 problems.append(problem)
-            elif len(kept) < self.config.max_pairs_per_segment:
-                kept.append(_portrait(picture, embedding))
-        self.portraits[appearance.face] += kept
+            elif len(appearance.portraits) < self.config.max_pairs_per_segment:
+                appearance.portraits.append(_portrait(picture, embedding))
+        self.portraits[appearance.face] += appearance.portraits
         appearance.problem = problems[0] if problems else ("no_face", "the face is not seen well")
 
     def _recognise(self, embedding: np.ndarray, others: set[int | None]) -> int:
@@ -463,24 +468,20 @@ class _VideoWork:
             return
         seen = faces[choice.face]
         start_s, end_s = seen.start / FRAMES_PER_SECOND, seen.end / FRAMES_PER_SECOND
-        middle_s = self.start_s + (start_s + end_s) / 2
-
-        def seconds_away(portrait: _Portrait) -> float:
-            return max(0.0, abs(portrait.time_s - middle_s) - (end_s - start_s) / 2)
-
-        near = [
-            p
-            for p in self.portraits[choice.face]
-            if seconds_away(p) <= self.config.max_face_time_apart_s
-        ]
-        if not near:
+        portraits = seen.appearance.portraits or self._portrait_nearby(choice.face, start_s, end_s)
+        if not portraits:
             self._refuse(start_s, end_s, *seen.appearance.problem)
             return
-        near.sort(key=lambda p: (seconds_away(p) > 0, -p.quality))
         clip = flac_bytes(self._speech_between(seen.start, seen.end))
-        inside = [p for p in near if seconds_away(p) == 0][: self.config.max_pairs_per_segment]
-        for number, portrait in enumerate(inside or near[:1]):
+        for number, portrait in enumerate(portraits):
             yield self._pair(moment, choice, seen, portrait, clip, number)
+
+    def _portrait_nearby(self, face: int, start_s: float, end_s: float) -> list[_Portrait]:
+        """The best picture of a face that the segments around this one have; none if far away."""
+        first_s = self.start_s + start_s - self.config.max_face_time_apart_s
+        last_s = self.start_s + end_s + self.config.max_face_time_apart_s
+        near = [p for p in self.portraits[face] if first_s <= p.time_s <= last_s]
+        return sorted(near, key=lambda p: -p.quality)[:1]
 
     def _pair(self, moment, choice, seen, portrait: _Portrait, clip: bytes, number: int) -> dict:
         """A row of the data contract."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-FINER = 3  # drawn so many times larger, then averaged down
+FINER = 2  # drawn so many times larger, then averaged down
 
 
 def empty_scene(height: int = 240, width: int = 320, seed: int = 0) -> np.ndarray:
