@@ -183,15 +183,15 @@ def test_a_face_that_surely_speaks_elsewhere_needs_less_proof():
 
 
 def test_several_weak_segments_support_each_other_and_none_itself():
-    weak = curve(2.4, 0.08)
+    weak = curve(2.8, 0.08)
     assert [choice.face for choice in choose_speakers([{"a": weak}] * 3)] == ["a"] * 3
-    astray = [{"a": curve(2.4, offset_s)} for offset_s in (-0.24, 0.0, 0.24)]
+    astray = [{"a": curve(2.8, offset_s)} for offset_s in (-0.24, 0.0, 0.24)]
     assert [choice.face for choice in choose_speakers(astray)] == [None] * 3
     assert [choice.face for choice in choose_speakers([{"a": weak}, {"b": weak}])] == [None] * 2
 
 
 def test_two_who_speak_at_once_are_refused():
-    both = {"a": curve(6.0, 0.0), "b": curve(3.0, 0.04)}
+    both = {"a": curve(6.0, 0.0), "b": curve(MIN_SCORE + 0.1, 0.04)}
     assert choose_speaker(both).reason == "several_speakers"
     assert choose_speaker({"a": curve(6.0, 0.0), "b": curve(1.0, 0.0)}).face == "a"
 
