@@ -4,7 +4,8 @@
 the split `train`, writes `synchrony_weights.json` beside `synchrony.py`, and prints, on the films
 of the other persons, how synchrony is scored where a face speaks and where the sound is another
 film's. With `--report-only` it prints that for all films of the folder, and keeps the weights that
-there are: those in the repository are from 90 films of seed 100. The thresholds in `synchrony.py` are set by that table.
+there are: those in the repository are from 90 films of 40 persons, seed 100. The thresholds in
+`synchrony.py` are set by that table.
 
 Letters as in `synchrony`: M motions, A features of the sound, D delays.
 """
