@@ -374,7 +374,10 @@ def _after_search(score: float, tries: float = 5.0) -> float:
     """The score, as if it had not been the best of several tries (Sidak), in deviations."""
     from scipy.stats import norm
 
-    return float(norm.isf(-np.expm1(tries * norm.logcdf(score)))) if score < 30 else float(score)
+    score = float(np.clip(score, -30, 30))  # beyond, probabilities are nought
+    below = tries * norm.logcdf(score)  # log of the probability that all tries stay below
+    # Each tail by itself: the other one would round to 1.
+    return float(norm.isf(-np.expm1(below)) if score > 0 else norm.ppf(np.exp(max(below, -700.0))))
 
 
 # --- who speaks ------------------------------------------------------------------------------

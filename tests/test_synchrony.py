@@ -284,6 +284,14 @@ def test_what_is_no_face_is_refused():
         crop_mouth(picture, np.full((5, 2), np.nan))
 
 
+@pytest.mark.parametrize("score", [-60.0, -9.0, -1.0, 0.0, 3.0, 12.0, 60.0])
+def test_scores_stay_finite_and_in_order(score):
+    low, high = (synchrony._after_search(s) for s in (score - 0.5, score + 0.5))
+    assert np.isfinite([low, high]).all()
+    assert low <= high
+    assert high <= score + 0.5 or score < -20
+
+
 # --- the fit ---
 
 
