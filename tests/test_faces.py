@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dataset_scripts import faces
+from tests.drawn_face import draw_face, empty_scene
 
 
 def random_pictures(count: int, size: int = 150) -> np.ndarray:
@@ -67,3 +68,25 @@ def test_what_is_no_picture_is_refused(wrong):
 def test_an_unknown_recogniser_is_refused():
     with pytest.raises(ValueError, match="choose one of dlib"):
         faces.get_recogniser("nobody")
+
+
+def test_a_grey_picture_shows_the_same_face():
+    picture = draw_face(empty_scene(), (150, 115), 110)
+    grey = picture[..., 1]
+    assert not grey.flags.c_contiguous  # a channel of a picture, rows of a decoded frame: no matter
+    ((box, score),) = faces.detect_boxes(grey)
+    (face,) = faces.detect_faces(picture)
+    assert score > 0.5 and np.abs(np.subtract(box, face.box)).max() < 20
+    np.testing.assert_allclose(faces.predict_landmarks(grey, box), face.landmarks, atol=3)
+    assert faces.detect_boxes(grey, threshold=score + 1) == []
+    assert faces.detect_boxes(grey[::2, ::2]) == []  # too small for the detector
+    ((small, _),) = faces.detect_boxes(grey[::2, ::2], upsample=1)
+    np.testing.assert_allclose(np.multiply(small, 2), box, atol=20)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9)), "picture"])
+def test_what_is_no_grey_picture_is_refused(wrong):
+    with pytest.raises(ValueError, match="grey picture"):
+        faces.detect_boxes(wrong)
+    with pytest.raises(ValueError, match="grey picture"):
+        faces.predict_landmarks(wrong, (0, 0, 5, 5))
