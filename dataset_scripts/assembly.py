@@ -16,8 +16,8 @@ from dataset_scripts.identities import (
     IdentityConfig,
     Person,
     assign_identities,
-    find_duplicates,
 )
+from dataset_scripts.near_duplicates import find_duplicates
 from dataset_scripts.pair_table import SPLITS
 from dataset_scripts.records import Refusal
 from dataset_scripts.units import Unit, read_pairs, read_unit
@@ -153,7 +153,7 @@ def make_plan(
         extraction = read_unit(unit.file, ["pair_id", "track", "track_embedding"])
         video = unit.video
         seconds += extraction.duration_s
-        fingerprints[video.video_id] = extraction.fingerprint
+        fingerprints[video.video_id] = np.array(extraction.fingerprint, np.uint64)
         label = None if ignore_labels else video.speaker_id
         faces = defaultdict(list)
         gone = [pair["pair_id"] in removed for pair in extraction.pairs]

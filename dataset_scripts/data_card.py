@@ -52,7 +52,8 @@ SOURCES = {
         "Pairs of speech and face from VoxCeleb",
         "[VoxCeleb](https://www.robots.ox.ac.uk/~vgg/data/voxceleb/) (A. Nagrani, J. S. Chung, "
         "A. Zisserman, 2017 and 2018): interviews of well-known people on YouTube. The videos "
-        "belong to those who put them there.",
+        "belong to those who put them there. Where there are only sound and face crops, that the "
+        "face speaks is VoxCeleb's word, and `sync_score` is empty.",
         "The people in it were not asked. They are known by name, and each of them can object.",
     ),
     "avspeech": (

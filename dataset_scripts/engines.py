@@ -8,11 +8,11 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dataset_scripts.units import Unit, UnitReport, UnitWork
@@ -97,7 +97,7 @@ class GuardedPool:
                     else:
                         broken = 0
                         yield report
-            except BrokenProcessPool as error:  # no process lived to take work
+            except RuntimeError as error:  # the pool's own: no process lived to take work
                 broken += 1
                 if broken == BROKEN_POOLS:
                     raise RuntimeError(f"the worker processes do not start: {error}") from error
@@ -113,18 +113,27 @@ class GuardedPool:
             self.pool = None
 
     def _feed(self, waiting: deque, running: dict) -> None:
-        from pebble import ProcessPool
-
         if self.pool is None:
-            os.environ.update(ONE_THREAD)
-            spawn = multiprocessing.get_context("spawn")  # a fork would share libraries' locks
-            self.pool = ProcessPool(
-                self.workers, UNITS_PER_WORKER, _start_worker, (self.work,), context=spawn
-            )
+            self._start()
         while waiting and len(running) < 2 * self.workers:  # what is scheduled is held in memory
             unit, attempt = waiting.popleft()
             future = self.pool.schedule(self.work, args=(unit,), timeout=self.work.max_seconds)
             running[future] = (unit, attempt)
+
+    def _start(self) -> None:
+        from pebble import ProcessPool
+
+        os.environ.update(ONE_THREAD)
+        spawn = multiprocessing.get_context("spawn")  # a fork would share the libraries' locks
+        # Ctrl-C is for the run; its threads and workers inherit that they do not hear of it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self.pool = ProcessPool(
+                self.workers, UNITS_PER_WORKER, _start_worker, (self.work,), context=spawn
+            )
+            self.pool.schedule(os.getpid)  # the first task starts the workers
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _report(self, future: Future, unit: Unit, attempt: int) -> UnitReport | None:
         """What came of a unit; None if its process died and it is to be tried once more."""

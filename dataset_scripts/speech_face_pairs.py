@@ -28,7 +28,8 @@ from dataset_scripts.assembly import (
 )
 from dataset_scripts.data_card import CARD_FILE, REFUSED_FILE, describe, read_about, split_files
 from dataset_scripts.engines import run_units
-from dataset_scripts.extraction import ExtractionConfig, extract_pairs
+from dataset_scripts.extraction import ExtractionConfig
+from dataset_scripts.face_crops import extract_unit
 from dataset_scripts.identities import IdentityConfig, Person
 from dataset_scripts.pair_table import SPLITS, pair_features
 from dataset_scripts.records import Extraction, Refusal, SourceVideo
@@ -74,7 +75,7 @@ class SourceConfig(datasets.BuilderConfig):
         ray_address: of a cluster; None starts Ray on this machine.
         units: folder for what came of each video; None for one beside the cache, which goes when
             the data set is written.
-        extract: from a video to what came of it; None for `extract_pairs`.
+        extract: from a video to what came of it; None for `face_crops.extract_unit`.
     """
 
     path: str | None = None
@@ -249,7 +250,7 @@ class SpeechFacePairs(datasets.GeneratorBasedBuilder):
     def units_folder(self) -> Path:
         """Where what came of each video is kept."""
         if self.config.units:
-            return Path(self.config.units)
+            return Path(self.config.units).absolute()
         return Path(self._cache_dir_root) / f"units-{self.config.units_fingerprint()[:12]}"
 
     def refused(self) -> Iterator[tuple[Refusal, str | None]]:
@@ -302,7 +303,7 @@ class SpeechFacePairs(datasets.GeneratorBasedBuilder):
         units = [Unit(video, folder / f"{unit_name(video)}.parquet") for video in videos]
         missing = [unit for unit in units if unit.file.name not in done]
         work = UnitWork(
-            self.config.extract or partial(extract_pairs, config=self.config.extraction),
+            self.config.extract or partial(extract_unit, config=self.config.extraction),
             self.config.face_embedding_size(),
             self.config.extraction.limits.max_seconds_of_work + SPARE_SECONDS,
         )
@@ -366,7 +367,7 @@ def build_dataset(
     """
     from filelock import FileLock, Timeout
 
-    output = Path(output)
+    output = Path(output).absolute()  # workers may have another working directory
     unfinished = output / f"unfinished-{config.units_fingerprint()[:12]}"
     _check_is_beside(output, config)
     listing = config.list_videos()

@@ -91,7 +91,7 @@ def _config(options: argparse.Namespace, extract: Callable | None) -> SourceConf
     extraction = ExtractionConfig()
     limits = replace(extraction.limits, max_duration_s=options.max_duration)
     shared = {
-        "path": str(options.path),
+        "path": str(options.path.absolute()),  # workers may have another working directory
         "extraction": replace(extraction, limits=limits),
         "identities": IdentityConfig(seed=options.seed),
         "ignore_labels": options.ignore_labels,
@@ -109,14 +109,14 @@ def _own(options: argparse.Namespace) -> dict:
     if options.kind == "folder":
         return {"licence": options.licence, "speaker_folders": options.speaker_folders}
     if options.kind == "voxceleb":
-        crops = str(options.crops) if options.crops else None
+        crops = str(options.crops.absolute()) if options.crops else None
         metadata = [str(path) for path in options.metadata]
         return {"licence": options.licence, "metadata": metadata, "crops": crops}
     if options.kind == "avspeech":
         if options.download:
             _download(options)
         further = [str(path) for path in options.further_lists]
-        videos = str(options.videos)
+        videos = str(options.videos.absolute())
         return {"licence": options.licence, "videos": videos, "further_lists": further}
     return {}
 

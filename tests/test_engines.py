@@ -127,6 +127,12 @@ def test_a_full_disk_ends_the_run_in_a_sentence(tmp_path):
         list(run_units(units, UnitWork(fake_extract, 128)))
 
 
+def test_workers_that_do_not_start_end_the_run_in_a_sentence(tmp_path):
+    units = make_units(tmp_path, {"one": "person:anna"})
+    with pytest.raises(RuntimeError, match="the worker processes do not start"):
+        list(run_units(units, UnitWork(fake_extract, face_embedding_size="many")))
+
+
 def test_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="unknown engine 'slurm': choose one of local, ray"):
         run_units([], UnitWork(fake_extract, 128), engine="slurm")
