@@ -18,8 +18,10 @@ import numpy as np
 
 from .articulation import measure_loudness
 from .film_motion import Motion, move_person
+from .film_renderer import FilmRenderer, View
 from .film_script import KINDS, FilmScript, Setting, Speech, draw_script
 from .film_sound import compose_music, make_noise
+from .film_truth import describe_film
 from .film_writing import write_film
 from .laws import draw_member
 from .voices import BaseVoice, render_voice
@@ -131,13 +133,6 @@ def make_film(script: FilmScript, base_voices: Sequence[BaseVoice], folder: str 
     unfinished.write_text(json.dumps(truth), encoding="utf-8")
     unfinished.replace(path.with_suffix(".json"))
     return path
-
-
-def describe_film(*arguments) -> dict:
-    """See `film_truth.describe_film`, which needs the renderer's types."""
-    from .film_truth import describe_film
-
-    return describe_film(*arguments)
 
 
 def _run(
@@ -294,10 +289,8 @@ def _at_level(sound: np.ndarray, level: float, below_db, rng: np.random.Generato
     return sound * (level * ratio / max(float(np.sqrt((sound**2).mean())), 1e-9))
 
 
-def _views(script: FilmScript, motions: list[Motion], frame: int, time_s: float) -> dict:
-    """How each person in this frame is drawn: index -> View."""
-    from .film_renderer import View
-
+def _views(script: FilmScript, motions: list[Motion], frame: int, time_s: float) -> dict[int, View]:
+    """How each person in this frame is drawn, by index."""
     shot = script.shot_at(time_s)
     views = {}
     for placement in shot.placements:
@@ -376,7 +369,5 @@ def paint_set(setting: Setting, size: tuple[int, int]) -> np.ndarray:
 
 
 @functools.cache
-def _renderer():
-    from .film_renderer import FilmRenderer
-
+def _renderer() -> FilmRenderer:
     return FilmRenderer()
