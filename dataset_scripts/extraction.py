@@ -5,6 +5,7 @@ time and memory. D: numbers in an embedding.
 """
 
 import bisect
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -118,12 +119,29 @@ def extract_pairs(
         raised, whatever the file holds.
     """
     try:
-        return _VideoWork(video, config or ExtractionConfig(), clock or StepClock()).run()
+        with _one_thread():
+            return _VideoWork(video, config or ExtractionConfig(), clock or StepClock()).run()
     except VideoRefused as refused:
         reason, detail = refused.reason, str(refused)
     except Exception as error:
         reason, detail = "failed", f"{type(error).__name__}: {error}"
     return Extraction(refusals=[Refusal(video.video_id, None, None, reason, detail)])
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Workers share the cores; and sums keep their order, whatever the number of cores."""
+    import cv2
+    import torch
+
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,7 @@ class VideoInfo:
 
     def check_deadline(self) -> None:
         """Raises `VideoRefused` once the video has taken longer than it may."""
-        if time.monotonic() > self.deadline:
-            raise VideoRefused("too_slow", "the video took longer to read than the limit allows")
+        _check_deadline(self.deadline)
 
 
 class VideoFrame:
@@ -164,10 +163,10 @@ def probe(path: str | Path, limits: Limits | None = None) -> VideoInfo:
     """
     limits = limits or Limits()
     deadline = time.monotonic() + limits.max_seconds_of_work
-    with _container(path, limits.max_pixels) as container:
+    with _container(path, limits.max_pixels, deadline) as container:
         info = _describe(container, deadline)
     if not info.width:  # FFmpeg says nothing of frames beyond the limit
-        with _container(path, 4 * limits.max_pixels) as container:
+        with _container(path, 4 * limits.max_pixels, deadline) as container:
             info = _describe(container, deadline)
     _check_size(info.width, info.height, limits)
     return info
@@ -201,7 +200,7 @@ def check_duration(path: str | Path, info: VideoInfo, limits: Limits) -> None:
     """
     if info.duration_s is None or info.duration_s <= limits.max_duration_s:
         return  # if the header claims too little, reading the sound will tell
-    with _container(path, limits.max_pixels) as container:
+    with _container(path, limits.max_pixels, info.deadline) as container:
         streams = [container.streams[i] for i in (info.video_stream, info.audio_streams[0])]
         limit = limits.max_duration_s + info.zero_s
         _seek(container, limit)
@@ -291,7 +290,7 @@ def read_speech(
 
 
 @contextlib.contextmanager
-def _container(path: str | Path, max_pixels: int):
+def _container(path: str | Path, max_pixels: int, deadline: float):
     """The file, opened by FFmpeg; whatever FFmpeg finds wrong becomes a refusal."""
     import av
 
@@ -300,7 +299,10 @@ def _container(path: str | Path, max_pixels: int):
         options = {"protocol_whitelist": "none", "max_pixels": str(max_pixels)}
         try:
             container = av.open(
-                file, options=options, buffer_size=1 << 17, metadata_errors="replace"
+                _TimedFile(file, deadline),
+                options=options,
+                buffer_size=1 << 17,
+                metadata_errors="replace",
             )
         except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
             raise VideoRefused(
@@ -308,6 +310,24 @@ def _container(path: str | Path, max_pixels: int):
             ) from error
         with container:
             yield container
+
+
+class _TimedFile:
+    """A file that ends the work when its time is up, even while FFmpeg searches it for a packet."""
+
+    def __init__(self, file, deadline: float):
+        self.name, self.seek, self.tell = file.name, file.seek, file.tell
+        self._read = file.read
+        self._deadline = deadline
+
+    def read(self, size: int) -> bytes:
+        _check_deadline(self._deadline)
+        return self._read(size)
+
+
+def _check_deadline(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise VideoRefused("too_slow", "the video took longer to read than the limit allows")
 
 
 def _open_file(path: Path):
@@ -417,7 +437,7 @@ def _decoded_pictures(
 ) -> Iterator[tuple[float, object]]:
     """(time_s, av.VideoFrame) in order of time, from the last picture before `start_s`."""
     for seeks in (True, False) if start_s > SEEK_MARGIN_S else (False,):
-        with _container(path, limits.max_pixels) as container:
+        with _container(path, limits.max_pixels, info.deadline) as container:
             stream = container.streams[info.video_stream]
             if seeks:
                 _seek(container, info.zero_s + start_s - 1.0)
@@ -445,7 +465,7 @@ def _decoded_sound(
     """(time_s, samples at 16 kHz) of pieces of sound, in the order of the file."""
     import av
 
-    with _container(path, limits.max_pixels) as container:
+    with _container(path, limits.max_pixels, info.deadline) as container:
         stream = container.streams[stream_index]
         if start_s > SEEK_MARGIN_S:
             _seek(container, info.zero_s + start_s - 1.0)

@@ -103,6 +103,23 @@ def test_the_same_video_gives_the_same_bytes(film):
     assert repr(asdict(first)) == repr(asdict(second))
 
 
+def test_the_number_of_threads_changes_nothing(film):
+    import cv2
+    import torch
+
+    found, before = [], (torch.get_num_threads(), cv2.getNumThreads())
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
+            found.append(repr(asdict(extract(film))))
+            assert (torch.get_num_threads(), cv2.getNumThreads()) == (threads, threads)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+    assert found[0] == found[1]
+
+
 def test_pairs_fit_the_columns_of_the_data_set(film, tmp_path):
     result = extract(film, speaker_id="anna")
     unit = Unit(SourceVideo("films/one", film, "folder", "CC0-1.0"), tmp_path / "unit.parquet")

@@ -375,6 +375,17 @@ def test_reading_ends_when_its_time_is_up(tmp_path):
     assert reason_of(read_speech, film, info) == "too_slow"
 
 
+def test_a_search_through_an_endless_file_ends_too(tmp_path):
+    """After a second of film come terabytes of nothing, in which FFmpeg looks for more."""
+    film = write_video(tmp_path / "film.mkv", flat_pictures(ramp(25)), sounds=[tone(1)])
+    with film.open("r+b") as file:
+        file.truncate(1 << 42)
+    start = time.monotonic()
+    limits = Limits(max_seconds_of_work=2.0)
+    assert reason_of(lambda: read_speech(film, probe(film, limits), limits=limits)) == "too_slow"
+    assert time.monotonic() - start < 6
+
+
 def damage(film, shares: slice, seed: int = 0, runs: int = 400):
     """Overwrites short runs of bytes in a part of a file."""
     content = bytearray(film.read_bytes())
