@@ -153,7 +153,8 @@ def make_plan(
         extraction = read_unit(unit.file, ["pair_id", "track", "track_embedding"])
         video = unit.video
         seconds += extraction.duration_s
-        fingerprints[video.video_id] = np.array(extraction.fingerprint, np.uint64)
+        if extraction.pairs:  # a damaged copy that gave nothing does not stand for a good one
+            fingerprints[video.video_id] = np.array(extraction.fingerprint, np.uint64)
         label = None if ignore_labels else video.speaker_id
         faces = defaultdict(list)
         gone = [pair["pair_id"] in removed for pair in extraction.pairs]

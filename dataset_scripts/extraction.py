@@ -19,6 +19,7 @@ import numpy as np
 from dataset_scripts.face_tracks import FaceCandidate, FaceTrack, TrackingConfig, track_faces
 from dataset_scripts.faces import detect_boxes, get_recogniser
 from dataset_scripts.frame_quality import exposure, frontality
+from dataset_scripts.near_duplicates import fingerprint
 from dataset_scripts.pair_table import flac_bytes, jpeg_bytes, sharpness
 from dataset_scripts.records import (
     FRAMES_PER_SECOND,
@@ -214,7 +215,7 @@ class _VideoWork:
         self.start_s = video.start_s or 0.0
         self.refusals: list[Refusal] = []
         self.pictures = 0  # that were decoded
-        self.fingerprint: list[int] = []
+        self.hashes: list[int] = []
         self.portraits: dict[int, list[_Portrait]] = defaultdict(list)
         self.known: list[tuple[np.ndarray, int]] = []  # sum of embeddings, how many; of each face
         self.waiting: list[_Appearance] = []  # whose pictures are to be embedded together
@@ -245,7 +246,9 @@ class _VideoWork:
             ]
         self.refusals.sort(key=lambda r: r.start_s)
         duration_s = len(self.speech) / SAMPLING_RATE
-        return Extraction(pairs, self.refusals, self.fingerprint, duration_s)
+        with self.clock.step("fingerprint"):
+            print_of_both = fingerprint(self.hashes, self.speech)
+        return Extraction(pairs, self.refusals, print_of_both, duration_s)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -283,7 +286,7 @@ class _VideoWork:
         bounds = _with_context(segments)
         end_s = self.start_s + bounds[-1][1] / FRAMES_PER_SECOND
         frames = read_frames(self.video.path, info, self.start_s, end_s, self.config.limits)
-        frames = self._noting_fingerprints(self.clock.each("decode", frames))
+        frames = self._noting_hashes(self.clock.each("decode", frames))
 
         def segment_of(frame: VideoFrame) -> int | None:
             k = bisect.bisect(bounds, (frame.index, np.inf)) - 1
@@ -303,12 +306,12 @@ class _VideoWork:
         for missing in segments[done:]:
             yield missing, []
 
-    def _noting_fingerprints(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+    def _noting_hashes(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
             self.pictures += 1
             if frame.index % round(FRAMES_PER_SECOND) == 0:
                 with self.clock.step("fingerprint"):
-                    self.fingerprint.append(perceptual_hash(frame.thumbnail(9, 8)))
+                    self.hashes.append(perceptual_hash(frame.thumbnail(9, 8)))
             yield frame
 
     # --- looking at a segment ----------------------------------------------------------------
@@ -379,15 +382,21 @@ class _VideoWork:
     def _appearance(
         self, number: int, tracks: list[FaceTrack], others: dict[int, _Appearance]
     ) -> _Appearance:
-        """Some pictures of a track: the best ones, and the one farthest from them.
+        """Some pictures of a track: the best ones, and the frontal one farthest from them.
 
         If a cut was missed, the two show different persons.
         """
         track = tracks[number]
-        chosen = sorted(track.candidates, key=lambda c: -c.quality)
-        if len(chosen) > self.config.max_pairs_per_segment:
-            best = chosen[: self.config.max_pairs_per_segment]
-            chosen = [*best, max(chosen, key=lambda c: abs(c.index - best[0].index))]
+        ranked = sorted(track.candidates, key=lambda c: -c.quality)
+        chosen = ranked[: self.config.max_pairs_per_segment]
+        # A turned head looks like somebody else to the recogniser.
+        frontal = [
+            c
+            for c in ranked[self.config.max_pairs_per_segment :]
+            if frontality(c.landmarks) >= self.config.min_frontality
+        ]
+        if frontal:
+            chosen.append(max(frontal, key=lambda c: abs(c.index - chosen[0].index)))
         beside = [a for k, a in others.items() if _meet(tracks[k], track)]
         appearance = _Appearance(chosen, beside)
         if chosen:

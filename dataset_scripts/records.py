@@ -17,7 +17,8 @@ class SourceVideo:
         source: what the pairs' column `source` says.
         licence: what the pairs' column `licence` says, as the source states it.
         speaker_id: whose video it is, if the source says; None leaves it to clustering.
-        split: "train", "validation" or "test" if the source has official splits, else None.
+        split: "train", "validation" or "test" if the source has official splits, or "dev" for train
+            and validation together; else None.
         start_s, end_s: the stretch to use, seconds; None is the start or the end of the file.
         face_position: (x, y) of the speaker's face as shares of width and height, if given.
         gender, age, language: if the source states them.
@@ -106,8 +107,8 @@ class Extraction:
             set), `track` (int: which face of the video) and `track_embedding` (D float32: the mean
             embedding over several frames of that face, for clustering; both do not).
         refusals: what was refused, with reasons.
-        fingerprint: (frames,) uint64, a perceptual hash about every second, by which
-            near-duplicate videos are found; empty if the video could not be read.
+        fingerprint: uint64 numbers by which near-duplicate videos are found, see
+            `near_duplicates.fingerprint`; empty if the video could not be read.
         duration_s: how much of the video was read, seconds.
     """
 

@@ -93,7 +93,12 @@ def _config(options: argparse.Namespace, extract: Callable | None) -> SourceConf
     shared = {
         "path": str(options.path.absolute()),  # workers may have another working directory
         "extraction": replace(extraction, limits=limits),
-        "identities": IdentityConfig(seed=options.seed),
+        "identities": IdentityConfig(
+            cluster_threshold=options.cluster_threshold,
+            # A film of the cast names its main person; the others in it are people of the cast too.
+            others="cluster" if options.kind == "cast" else "refuse",
+            seed=options.seed,
+        ),
         "ignore_labels": options.ignore_labels,
         "known": str(options.known) if options.known else None,
         "workers": options.workers,
@@ -243,6 +248,13 @@ def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]
         "--ignore-labels",
         action="store_true",
         help="find persons by their faces even where the source names them",
+    )
+    building.add_argument(
+        "--cluster-threshold",
+        type=float,
+        metavar="D",
+        help="largest mean distance between faces of one person, where no person is named; without "
+        "it, a share of the distances in these data that was set on the cast",
     )
     building.add_argument(
         "--known",
