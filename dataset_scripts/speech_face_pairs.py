@@ -251,7 +251,8 @@ class SpeechFacePairs(datasets.GeneratorBasedBuilder):
         """Where what came of each video is kept."""
         if self.config.units:
             return Path(self.config.units).absolute()
-        return Path(self._cache_dir_root) / f"units-{self.config.units_fingerprint()[:12]}"
+        name = _digest([self.config.units_fingerprint(), self.config.name, self.config.path])
+        return Path(self._cache_dir_root) / f"units-{name[:12]}"
 
     def refused(self) -> Iterator[tuple[Refusal, str | None]]:
         """Yields every refusal, with the person whom the source names for that video."""
@@ -287,6 +288,7 @@ class SpeechFacePairs(datasets.GeneratorBasedBuilder):
 
     def _download_and_prepare(self, *arguments, **options) -> None:
         super()._download_and_prepare(*arguments, **options)
+        self.info.features = pair_features(self.config.face_embedding_size())  # for readers
         if not self.config.units:
             shutil.rmtree(self.units_folder)
 
@@ -429,6 +431,8 @@ def _write_pairs(
     except NoPairs:
         write_refused(builder.refused(), output / REFUSED_FILE)
         raise
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise RuntimeError(f"the pairs cannot be written: {error.__cause__ or error}") from error
     return builder
 
 

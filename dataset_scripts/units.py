@@ -146,12 +146,21 @@ def read_unit(file: Path, columns: Sequence[str] = ()) -> Extraction:
 
     Returns:
         The extraction; its pairs have these columns only.
+
+    Raises:
+        ValueError: if the file is damaged.
     """
+    import pyarrow
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(file) as parquet:
-        about = json.loads(parquet.schema_arrow.metadata[b"unit"])
-        pairs = parquet.read(columns=list(columns)).to_pylist() if columns else []
+    try:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            about = json.loads(parquet.schema_arrow.metadata[b"unit"])
+            pairs = parquet.read(columns=list(columns)).to_pylist() if columns else []
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): remove it, and the same command makes it again"
+        ) from error
     refusals = [Refusal(**refusal) for refusal in about["refusals"]]
     return Extraction(pairs, refusals, about["fingerprint"], about["duration_s"])
 

@@ -298,7 +298,7 @@ def test_the_builder_is_a_datasets_builder(films, built, tmp_path):
     expected = rows_of(built, columns)
     for split, rows in expected.items():
         assert dataset[split].select_columns(columns).to_list() == rows
-    assert isinstance(dataset["train"].features["audio"], Audio)
+    assert dataset["train"].features["audio"] == Audio(sampling_rate=16000, decode=False)
     assert not list(tmp_path.glob("units-*"))  # they go when the data set is written
 
 
@@ -314,6 +314,12 @@ def test_no_pairs_is_a_sentence_and_a_table(tmp_path, capsys):
     assert [row["reason"] for row in table] == ["no_face", "failed"]
     assert build("folder", films, "--output", output) == 1  # and again, from what is there
     assert not (output / "README.md").exists()
+    capsys.readouterr()
+    damaged = _units(output)[0]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert build("folder", films, "--output", output) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{damaged} is damaged" in error and "remove it, and the same command" in error
 
 
 def test_bad_commands_are_refused_in_one_sentence(films, tmp_path, capsys):
