@@ -1,7 +1,8 @@
 """A stand-in for the extraction of pairs: any small file is a video, its text says what is in it.
 
 A file holds words: `person:NAME` gives two pairs of that person, `crash`, `hang`, `error`, `slow`
-do what they say, `nobody` is refused. Module-level functions, so that worker processes find them.
+do what they say, `begin` leaves a mark, `nobody` is refused. Module-level functions, so that
+worker processes find them.
 """
 
 import os
@@ -35,6 +36,8 @@ def fake_extract(video: SourceVideo) -> Extraction:
             os.abort()
         if word == "hang":
             time.sleep(600)
+        if word == "begin":
+            video.path.with_suffix(".begun").touch()
         if word == "slow":
             time.sleep(0.2)
         if word == "error":

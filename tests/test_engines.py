@@ -147,7 +147,7 @@ from tests.fake_extraction import fake_extract
 from dataset_scripts.engines import run_units
 from dataset_scripts.units import UnitWork
 if __name__ == "__main__":
-    units = make_units(Path(sys.argv[1]) / "run", {f"{k}": "slow " * 1000 for k in range(4)})
+    units = make_units(Path(sys.argv[1]) / "run", {f"{k}": "begin hang" for k in range(4)})
     list(run_units(units, UnitWork(fake_extract, 128), workers=2))
 """
     (tmp_path / "run.py").write_text(code)
@@ -155,14 +155,16 @@ if __name__ == "__main__":
         [sys.executable, tmp_path / "run.py", tmp_path],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    workers = wait_for(lambda: children_of(run.pid))
+    wait_for(lambda: len(list(tmp_path.glob("run/*.begun"))) == 2)
+    workers = children_of(run.pid)
+    assert len(workers) == 2
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
 def children_of(parent: int) -> list[int]:
-    """The two workers, once they have started to work (a third process tracks resources)."""
+    """The workers (a further process tracks resources)."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -171,7 +173,7 @@ def children_of(parent: int) -> list[int]:
                     found.append(int(folder.name))
         except OSError:
             continue
-    return found if len(found) == 2 else []
+    return found
 
 
 def wait_for(condition, seconds: float = 30.0):
