@@ -286,7 +286,9 @@ def read_speech(
             break
     if not furthest:
         raise VideoRefused("no_audio", "no sound can be decoded from the stretch that is asked for")
-    return np.clip(np.nan_to_num(waveform[:furthest]), -1, 1)
+    waveform = waveform[:furthest]
+    np.nan_to_num(waveform, copy=False)
+    return np.clip(waveform, -1, 1, out=waveform)
 
 
 @contextlib.contextmanager
