@@ -404,3 +404,32 @@ def test_about_is_empty_for_cards_of_others(tmp_path):
     for text in ("", "# A project", "---\nlicense: mit\n---\n", "---\n- [\n---\n", "---\nx\n---\n"):
         card.write_text(text)
         assert read_about(card) == {}
+
+
+def test_avspeech_is_fetched_and_what_is_gone_is_refused(tmp_path):
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    site = make_films(tmp_path / "site", {f"video{k}.mp4": f"person:p{k}" for k in range(2)})
+
+    class Site(SimpleHTTPRequestHandler):
+        def log_message(self, *words) -> None:
+            pass
+
+    stretches = "".join(f"video{k},1.0,9.0,0.5,0.5\n" for k in range(3))  # the last is not there
+    (tmp_path / "avspeech_train.csv").write_text(stretches)
+    output, videos = tmp_path / "pairs", tmp_path / "videos"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{{id}}.mp4"
+        fetch = ["--videos", videos, "--download", "--url-template", url, "--output", output]
+        assert build("avspeech", tmp_path / "avspeech_train.csv", *fetch) == 0
+        server.shutdown()
+    rows = [row for rows in rows_of(output).values() for row in rows]
+    assert {row["source"] for row in rows} == {"avspeech"} and len(rows) == 4
+    assert not rows_of(output)["test"]  # the list of the development set fills no test set
+    refused = pyarrow.parquet.read_table(output / "refused.parquet").to_pylist()
+    gone = [row["video_id"] for row in refused if row["reason"] == "gone"]
+    assert gone == ["video2/1.000000-9.000000@0.500000,0.500000"]
+    assert "[AVSpeech](" in (output / "README.md").read_text()
