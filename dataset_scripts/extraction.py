@@ -309,8 +309,10 @@ class _VideoWork:
     def _noting_hashes(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         for frame in frames:
             self.pictures += 1
-            if frame.index % round(FRAMES_PER_SECOND) == 0:
+            second, rest = divmod(frame.index, round(FRAMES_PER_SECOND))
+            if rest == 0:
                 with self.clock.step("fingerprint"):
+                    self.hashes += [0] * (second - len(self.hashes))  # seconds without pictures
                     self.hashes.append(perceptual_hash(frame.thumbnail(9, 8)))
             yield frame
 
