@@ -101,8 +101,10 @@ def test_its_long_commands_take_those_options(words):
     options = {word for word in words if word.startswith("--")}
     if not options:
         return
+    # A command with several kinds of work has a help for each.
+    kind = words[words.index(module) + 1 :][:1] if module.endswith("speech_face_pairs") else []
     result = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", module, *kind, "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
     assert options <= set(re.findall(r"--[\w-]+", result.stdout))
