@@ -322,6 +322,7 @@ class FilmRenderer(FaceRenderer):
         actor.shadow.render(vertices=self._coarse_counts[0])
         if actor.strand_indices:
             actor.strand_shadow.render(vertices=actor.casting_indices)
+        gl.finish()  # strands look at the shadow a vertex at a time: Mesa would not wait for it
         target = self._film_target
         target.use()
         target.viewport = (0, 0, *size)

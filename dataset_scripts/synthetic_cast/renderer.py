@@ -277,6 +277,7 @@ class FaceRenderer:
         casting = self._strand_indices // 4
         if casting:
             self._strand_shadow_array.render(vertices=casting - casting % 6)
+        gl.finish()  # strands look at the shadow a vertex at a time: Mesa would not wait for it
 
     def _draw_picture(self, frame: Frame) -> np.ndarray:
         gl = self._gl
