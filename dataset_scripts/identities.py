@@ -135,9 +135,10 @@ def assign_identities(
 ) -> Identities:
     """Says who each face is, and in which split.
 
-    A labelled person is whom most of the label's videos show; other faces in them are refused or
-    clustered. A face without a label joins the person it resembles, if labels or known data give
-    one, or founds or joins a cluster. Persons of labels or of known data are never merged.
+    A labelled person is whom most of the label's videos show, guests who have a label of their own
+    left aside; other faces in them are refused or clustered. A face without a label joins the
+    person it resembles, if labels or known data give one, or founds or joins a cluster. Persons of
+    labels or of known data are never merged.
 
     Args:
         tracks: in any order; the result does not depend on it.
@@ -154,7 +155,7 @@ def assign_identities(
         [track.embedding for track in tracks] + [person.embedding for person in earlier.values()]
     )
     tolerance = config.label_tolerance * threshold
-    members, others = _members_of_labels(tracks, earlier, tolerance)
+    members, others = _members_of_labels(tracks, earlier, tolerance, threshold)
     unlabelled = [track for track in tracks if track.label is None]
     source_of = {track.key: "label" for group in members.values() for track in group}
     refusals = []
@@ -267,15 +268,24 @@ def _cluster_by_parts(embeddings: np.ndarray, threshold: float) -> np.ndarray:
     return cluster_faces(means, np.sqrt(max(threshold**2 - scatter, 0)))[groups]
 
 
-def _members_of_labels(tracks, earlier, tolerance):
+def _members_of_labels(tracks, earlier, tolerance, threshold):
     """The faces of each labelled person, and the other faces in their videos."""
     by_label = defaultdict(list)
     for track in tracks:
         if track.label is not None:
             by_label[track.label].append(track)
+    faces = {label: _faces_of_label(group, tolerance) for label, group in by_label.items()}
+    certain = {
+        label: _embeddings(found[0]).mean(0) for label, found in faces.items() if len(found) == 1
+    }
+    certain |= {label: earlier[label].embedding for label in by_label if label in earlier}
     members, others = {}, []
     for label, group in by_label.items():
-        centre = _face_of_label(group, earlier.get(label), tolerance)
+        centre = certain.get(label)
+        if centre is None:
+            strangers = _nearest(faces[label], {n: (c, 1) for n, c in certain.items()}, threshold)
+            own = [f for f, name in zip(faces[label], strangers, strict=True) if name is None]
+            centre = _face_of_most_videos(own)
         if centre is None:
             others += group
             continue
@@ -285,22 +295,27 @@ def _members_of_labels(tracks, earlier, tolerance):
     return members, others
 
 
-def _face_of_label(group, earlier, tolerance):
-    """The typical face of a label: that of most videos, then of most pairs; None if undecided."""
-    if earlier is not None:
-        return earlier.embedding
-    clusters = defaultdict(list)
-    for track, cluster in zip(group, cluster_faces(_embeddings(group), tolerance), strict=True):
-        clusters[cluster].append(track)
+def _faces_of_label(group, tolerance) -> list[list[FaceTrack]]:
+    """The faces in a label's videos, each with all its tracks."""
+    faces = defaultdict(list)
+    for track, face in zip(group, cluster_faces(_embeddings(group), tolerance), strict=True):
+        faces[face].append(track)
+    return list(faces.values())
 
-    def support(cluster):
-        return len({track.video_id for track in cluster}), sum(track.pairs for track in cluster)
 
-    first, *rest = sorted(clusters.values(), key=support, reverse=True)  # ties: first by name
+def _face_of_most_videos(faces):
+    """The mean of the face of most videos, then of most pairs; None if undecided."""
+
+    def support(face):
+        return len({track.video_id for track in face}), sum(track.pairs for track in face)
+
+    if not faces:
+        return None
+    first, *rest = sorted(faces, key=support, reverse=True)  # ties: first by name
     seen_with = {track.video_id for track in first}
-    for cluster in rest:
-        tied = support(cluster) == support(first)
-        if tied and seen_with & {track.video_id for track in cluster}:
+    for face in rest:
+        tied = support(face) == support(first)
+        if tied and seen_with & {track.video_id for track in face}:
             return None  # two faces in the same videos, and nothing says which is meant
     return _embeddings(first).mean(0)
 

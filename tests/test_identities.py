@@ -215,6 +215,14 @@ def test_two_faces_in_one_labelled_video():
     assert assign_identities(more).speaker_of == {("v", 1): "ann"}
 
 
+def test_a_guest_with_a_label_of_his_own_does_not_take_the_host_s():
+    ann, bob = draw_faces(2, 3)
+    talk = [FaceTrack("talk", 0, ann[0], "ann"), FaceTrack("talk", 1, bob[0], "ann", pairs=3)]
+    alone = [FaceTrack("alone", 0, bob[1], "bob")]
+    found = assign_identities(talk + alone, config=IdentityConfig(others="cluster"))
+    assert found.speaker_of == {("talk", 0): "ann", ("talk", 1): "bob", ("alone", 0): "bob"}
+
+
 def test_labels_are_never_merged_however_alike():
     face = draw_faces(1, 1)[0, 0]
     found = assign_identities([FaceTrack("1", 0, face, "ann"), FaceTrack("2", 0, face, "twin")])
