@@ -19,7 +19,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from dataset_scripts.extraction import ExtractionConfig, extract_pairs
-
     from dataset_scripts.records import SourceVideo
 
     with open(options.folder / "CLIPS.tsv", encoding="utf-8", newline="") as file:
