@@ -28,7 +28,7 @@ demo: .venv/.base
 test: .venv/.test
 	$(BIN)/python -m pytest -q -m "not slow"
 
-test-slow: .venv/.test .venv/.space
+test-slow: .venv/.test .venv/.space .venv/.ray
 	$(BIN)/python -m pytest -q -m slow
 
 lint: .venv/.lint
@@ -55,6 +55,10 @@ space: .venv/.space
 
 .venv/.space: .venv/.created $(HOUSE)
 	$(PIP_INSTALL) -e ".[space]"
+	@touch $@ .venv/.base
+
+.venv/.ray: .venv/.created $(HOUSE)
+	$(PIP_INSTALL) -e ".[ray]"
 	@touch $@ .venv/.base
 
 .venv/.lint: .venv/.created constraints.txt
