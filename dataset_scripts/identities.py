@@ -155,7 +155,7 @@ def assign_identities(
         [track.embedding for track in tracks] + [person.embedding for person in earlier.values()]
     )
     tolerance = config.label_tolerance * threshold
-    members, others = _members_of_labels(tracks, earlier, tolerance, threshold)
+    members, others = _members_of_labels(tracks, earlier, tolerance)
     unlabelled = [track for track in tracks if track.label is None]
     source_of = {track.key: "label" for group in members.values() for track in group}
     refusals = []
@@ -268,7 +268,7 @@ def _cluster_by_parts(embeddings: np.ndarray, threshold: float) -> np.ndarray:
     return cluster_faces(means, np.sqrt(max(threshold**2 - scatter, 0)))[groups]
 
 
-def _members_of_labels(tracks, earlier, tolerance, threshold):
+def _members_of_labels(tracks, earlier, tolerance):
     """The faces of each labelled person, and the other faces in their videos."""
     by_label = defaultdict(list)
     for track in tracks:
@@ -283,9 +283,9 @@ def _members_of_labels(tracks, earlier, tolerance, threshold):
     for label, group in by_label.items():
         centre = certain.get(label)
         if centre is None:
-            strangers = _nearest(faces[label], {n: (c, 1) for n, c in certain.items()}, threshold)
-            own = [f for f, name in zip(faces[label], strangers, strict=True) if name is None]
-            centre = _face_of_most_videos(own)
+            guests = _nearest(faces[label], {n: (c, 1) for n, c in certain.items()}, tolerance)
+            own = [face for face, name in zip(faces[label], guests, strict=True) if name is None]
+            centre = _face_of_most_videos(own or faces[label])
         if centre is None:
             others += group
             continue
