@@ -23,6 +23,9 @@ from dataset_scripts.records import Refusal
 from dataset_scripts.units import Unit, read_pairs, read_unit
 
 REMOVED_FILE = "removed.json"
+SAME_AS = "the same recording as "  # begins what is said of a duplicate
+# What a source says of the person whom it names, and of nobody else in the video.
+STATED = ("gender", "age", "language", "traits", "voice_parameters", "voice_id")
 
 
 @dataclass
@@ -53,6 +56,8 @@ class Removed:
         for folder in folders:
             if (folder / REMOVED_FILE).is_file():
                 kept = json.loads((folder / REMOVED_FILE).read_text(encoding="utf-8"))
+                if together.hashes >= set(kept["sha256"]):
+                    continue  # a killed run had written down already what the other one remembers
                 together.persons += kept["persons"]
                 together.videos += kept["videos"]
                 together.pairs += kept["pairs"]
@@ -108,12 +113,16 @@ class Plan:
     def pairs(self, split: str) -> Iterator[dict]:
         """Yields the rows of a split, a video after the other."""
         for index in self.indices[split]:
+            names_a_person = self.units[index].video.speaker_id is not None
             for row in read_pairs(self.units[index].file):
                 face = (row["video_id"], row.pop("track"))
                 del row["track_embedding"]
                 speaker = self.speaker_of.get(face)
                 if self.split_of.get(speaker) == split and row["pair_id"] not in self.removed:
-                    yield {**row, "speaker_id": speaker, "speaker_source": self.source_of[face]}
+                    source = self.source_of[face]
+                    if names_a_person and source == "cluster":
+                        row.update(dict.fromkeys(STATED))  # it was said of somebody else
+                    yield {**row, "speaker_id": speaker, "speaker_source": source}
 
     def refused(self) -> Iterator[tuple[Refusal, str | None]]:
         """Yields every refusal, with the person whom the source names for that video."""
@@ -123,8 +132,7 @@ class Plan:
                 continue
             if video.video_id in self.duplicates:
                 kept = self.duplicates[video.video_id]
-                detail = f"the same recording as {kept}"
-                found = [Refusal(video.video_id, None, None, "duplicate", detail)]
+                found = [Refusal(video.video_id, None, None, "duplicate", SAME_AS + kept)]
             else:
                 found = read_unit(unit.file).refusals + self.refusals.get(video.video_id, [])
             for refusal in found:

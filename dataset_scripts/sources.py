@@ -437,11 +437,12 @@ def list_cast(path: str | Path) -> Listing:
 
 def _film(film_id: str, path: Path, truth: dict, table: dict) -> SourceVideo:
     main = truth["people"][0]
+    licences = dict.fromkeys(person.get("licence") for person in truth["people"])
     return SourceVideo(
         film_id,
         path,
         "cast",
-        main.get("licence") or table.get("licence") or NOT_STATED,
+        "; ".join(filter(None, licences)) or table.get("licence") or NOT_STATED,
         main["speaker_id"],
         main["split"],
         gender=main.get("gender"),

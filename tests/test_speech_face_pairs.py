@@ -15,6 +15,7 @@ from dataset_scripts.assembly import make_plan
 from dataset_scripts.data_card import read_about
 from dataset_scripts.identities import IdentityConfig
 from dataset_scripts.pair_table import SPLITS
+from dataset_scripts.records import SourceVideo
 from dataset_scripts.sources import list_folder
 from dataset_scripts.speech_face_pairs_command import main
 from dataset_scripts.units import Unit, UnitWork, unit_name
@@ -260,6 +261,27 @@ def test_labels_are_used_or_ignored(films, tmp_path):
     assert found["emil/1.mp4"] == {("label", "emil")} and len(found) == 21
     assert {name for _, name in found["two.mp4"]} == {"anna", "bert"}  # no label but their faces
     assert {source for names in speakers(True).values() for source, _ in names} == {"cluster"}
+
+
+def test_what_is_said_of_one_person_is_not_said_of_another(films, tmp_path):
+    stated = {"gender": "female", "age": 33.0, "voice_id": "af_bella"}
+    video = SourceVideo("two.mp4", films / "two.mp4", "cast", "CC0", "anna", **stated)
+    alone = SourceVideo("one.mp4", films / "anna/0.mp4", "cast", "CC0", "anna", **stated)
+    units = [Unit(v, tmp_path / f"{unit_name(v)}.parquet") for v in (alone, video)]
+    for unit in units:
+        UnitWork(fake_extract, 128)(unit)
+    plan = make_plan(units, IdentityConfig(others="cluster"))
+    found = {
+        (row["video_id"], row["speaker_id"] == "anna"): {name: row[name] for name in stated}
+        for split in SPLITS
+        for row in plan.pairs(split)
+    }
+    nothing = dict.fromkeys(stated)
+    assert found == {
+        ("one.mp4", True): stated,
+        ("two.mp4", True): stated,
+        ("two.mp4", False): nothing,
+    }
 
 
 def test_the_same_recording_counts_once(films, tmp_path, monkeypatch):
