@@ -7,7 +7,7 @@ removal is finished by whatever is done with the folder next.
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from dataset_scripts.assembly import Removed, move_into_place, remove_folder
+from dataset_scripts.assembly import SAME_AS, Removed, move_into_place, remove_folder
 from dataset_scripts.data_card import (
     BATCH_ROWS,
     CARD_FILE,
@@ -59,6 +59,8 @@ def remove_from_dataset(folder: Path, names: Collection[str]) -> str:
     """
     finish_removal(folder)
     about = dataset_about(folder)
+    for leftover in folder.glob("unfinished-*"):  # of a run that was killed as it tidied up
+        remove_folder(leftover)
     removed = Removed.read(folder)
     wanted = {name for name in names if name not in removed}
     if not wanted:
@@ -72,12 +74,12 @@ def remove_from_dataset(folder: Path, names: Collection[str]) -> str:
         )
     if found.left == 0:
         raise ValueError(f"without them {folder} would be empty: remove the folder instead")
-    removed.add(wanted | found.pairs)
+    removed.add(wanted | found.pairs | found.duplicates)
     removed.persons += len(found.persons)
     removed.videos += len(found.videos)
     removed.pairs += len(found.pairs)
     about = {**about, "removed": removed.counts()}
-    about["videos"] -= len(found.bare_videos)
+    about["videos"] -= len(found.bare_videos | found.duplicates)
     _write(folder, found, removed, about)
     finish_removal(folder)
     return (
@@ -121,6 +123,7 @@ class _Found:
         pairs: ids of the pairs that go.
         files: Parquet files that hold some of them.
         bare_videos: ids of videos, no matter who asked, in which nobody is left.
+        duplicates: ids of other copies of these, which would take their place.
         left: how many pairs stay.
     """
 
@@ -138,10 +141,14 @@ class _Found:
                     self.pairs.add(row["pair_id"])
                     self.files.add(path)
                     touched.add(row["video_id"])
-        for row in rows([folder / REFUSED_FILE], ["speaker_id", "video_id"]):
+        copies = {}
+        for row in rows([folder / REFUSED_FILE], ["speaker_id", "video_id", "reason", "detail"]):
             if self._take(row, wanted):
                 touched.add(row["video_id"])
+            if row["reason"] == "duplicate":
+                copies[row["video_id"]] = row["detail"].removeprefix(SAME_AS)
         self.bare_videos = (touched - kept) | self.videos
+        self.duplicates = {copy for copy, of in copies.items() if of in self.bare_videos}
 
     def _take(self, row: dict, wanted: Collection[str]) -> bool:
         """Whether a row goes; notes the name by which it does."""
@@ -157,7 +164,7 @@ class _Found:
         return (
             row["video_id"] in names
             or row["speaker_id"] in names
-            or any(name in (row["detail"] or "") for name in names)
+            or (row["detail"] or "").endswith(tuple(f" {name}" for name in names))
         )
 
 

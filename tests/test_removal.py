@@ -137,6 +137,52 @@ def test_the_command_removes_and_building_again_keeps_them_out(films, dataset, c
     assert not {"anna", "bert"} & {row["speaker_id"] for row in rows_of(other)}
 
 
+def test_a_run_killed_as_its_files_are_moved_counts_nobody_twice(films, dataset):
+    remove_from_dataset(dataset, ["anna"])
+    other = dataset.parent / "other"
+    other.mkdir()
+    shutil.copy(dataset / "removed.json", other)  # moved, and the card was not
+    assert build(films, other, "--known", dataset) == 0
+    removed = {"persons": 1, "videos": 0, "pairs": 6}
+    assert read_about(other / "README.md")["removed"] == removed
+    assert (other / "removed.json").read_bytes() == (dataset / "removed.json").read_bytes()
+
+
+def test_what_a_killed_run_left_behind_goes_too(dataset):
+    left = dataset / "unfinished-0123456789ab" / "videos" / "anna.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_text("the run was killed as it tidied up")
+    remove_from_dataset(dataset, ["anna"])
+    assert not left.parent.parent.exists()
+
+
+def test_a_name_within_other_words_takes_no_refusal_along(tmp_path):
+    films = make_films(tmp_path / "films", {"it/0.mp4": "person:x", "bo/0.mp4": "person:y"})
+    output = tmp_path / "pairs"
+    assert build(films, output) == 0
+    assert [row["detail"] for row in refused_of(output)] == 2 * ["it looks away"]
+    remove_from_dataset(output, ["it"])
+    assert [row["video_id"] for row in refused_of(output)] == ["bo/0.mp4"]
+
+
+def test_no_copy_takes_the_place_of_a_video_that_was_taken_out(tmp_path, monkeypatch):
+    def find_copies(prints):
+        return {"copy.mp4": "first.mp4"} if {"copy.mp4", "first.mp4"} <= set(prints) else {}
+
+    monkeypatch.setattr("dataset_scripts.assembly.find_duplicates", find_copies)
+    words = {"copy.mp4": "person:x", "first.mp4": "person:x", "other.mp4": "person:y"}
+    films = make_films(tmp_path / "films", words)
+    assert build(films, tmp_path / "pairs") == 0
+    assert "the same recording as first.mp4" in {
+        r["detail"] for r in refused_of(tmp_path / "pairs")
+    }
+    remove_from_dataset(tmp_path / "pairs", ["first.mp4"])
+    assert build(films, tmp_path / "again", "--known", tmp_path / "pairs") == 0
+    rows = rows_of(tmp_path / "again") + refused_of(tmp_path / "again")
+    assert {row["video_id"] for row in rows} == {"other.mp4"}
+    assert read_about(tmp_path / "again" / "README.md")["videos"] == 1
+
+
 def test_persons_found_by_their_faces_stay_out_too(tmp_path):
     films = make_films(tmp_path / "films", {f"{k}.mp4": f"person:p{k // 2}" for k in range(8)})
     output = tmp_path / "pairs"
