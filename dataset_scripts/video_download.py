@@ -28,7 +28,9 @@ GONE_MESSAGES = re.compile(
     re.IGNORECASE,
 )
 # What it says of a visitor whom it does not like: the video may be there all the same.
-REFUSED_MESSAGES = re.compile("not a bot|rate.limit|too many requests|try again", re.IGNORECASE)
+REFUSED_MESSAGES = re.compile(
+    "not a bot|rate.limit|too many requests|try again|requested format", re.IGNORECASE
+)
 GONE_STATUS = {404, 410, 451}  # of HTTP
 DISK_FULL = "No space left on device"
 
@@ -252,7 +254,8 @@ def _try_once(youtube_id: str, folder: Path, config: DownloadConfig) -> Outcome:
         reason = _plain(str(error))
         return Outcome(youtube_id, "gone" if _is_gone(error, reason) else "failed", reason)
     for path in sorted(folder.glob(f"{youtube_id}.*")):
-        if path.suffix.lower() in VIDEO_SUFFIXES:
+        # Not ID.f137.mp4: pictures that still wait for their sound.
+        if path.stem == youtube_id and path.suffix.lower() in VIDEO_SUFFIXES:
             return Outcome(youtube_id, "done", file=path.name)
     return Outcome(youtube_id, "failed", f"no video came, or one of over {config.max_bytes} bytes")
 

@@ -282,6 +282,8 @@ def test_a_killed_run_continues(site, tmp_path):
         ("[youtube] x: Sign in to confirm you're not a bot. Use --cookies", False),
         ("[youtube] x: Video unavailable. This content isn't available, try again later. The "
          "current session has been rate-limited", False),
+        ("[youtube] x: Requested format is not available. Use --list-formats for a list of "
+         "available formats", False),
         ("unable to download video data: HTTP Error 403: Forbidden", False),
         ("Unable to download webpage: timed out", False),
     ],
@@ -322,3 +324,22 @@ def test_wrong_lists_and_settings_are_refused_in_one_sentence(site, tmp_path, ca
         assert len(sentences) == 1 and sentences[0].startswith("video_download: ")
     with pytest.raises(ValueError, match="is not a YouTube id"):
         download_videos(["../x"], tmp_path, config_for(site))
+
+
+def test_pictures_that_wait_for_their_sound_are_no_video(tmp_path, monkeypatch):
+    class HalfADownload:
+        def __init__(self, options):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def download(self, urls):
+            (tmp_path / "aaa.f137.mp4").touch()
+
+    monkeypatch.setattr("yt_dlp.YoutubeDL", HalfADownload)
+    outcome = video_download._try_once("aaa", tmp_path, DownloadConfig())
+    assert outcome.outcome == "failed" and "no video came" in outcome.reason
