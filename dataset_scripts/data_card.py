@@ -5,6 +5,7 @@ taken out; nothing of it depends on the day or the machine.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -273,7 +274,8 @@ def read_about(card: Path) -> dict:
     """
     import yaml
 
-    parts = card.read_text(encoding="utf-8").split("---\n")
+    # A line of its own: what is said of the rights may hold dashes too.
+    parts = re.split("^---\n", card.read_text(encoding="utf-8"), flags=re.MULTILINE)
     try:
         head = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
     except yaml.YAMLError:

@@ -1,5 +1,6 @@
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -426,6 +427,13 @@ def test_about_is_empty_for_cards_of_others(tmp_path):
     for text in ("", "# A project", "---\nlicense: mit\n---\n", "---\n- [\n---\n", "---\nx\n---\n"):
         card.write_text(text)
         assert read_about(card) == {}
+
+
+def test_a_card_is_read_whatever_is_said_of_the_rights(built, tmp_path):
+    output = Path(shutil.copytree(built, tmp_path / "pairs"))
+    for rights in ("agreed on paper ---", "agreed on paper\n---\nand kept there"):
+        assert build("built", output, "--rights", rights) == 0
+        assert read_about(output / "README.md")["rights"] == rights
 
 
 def test_avspeech_is_fetched_and_what_is_gone_is_refused(tmp_path):
