@@ -93,7 +93,7 @@ def push_dataset(folder: Path, repo: str, public: bool) -> str:
 
     Raises:
         RuntimeError: if the Hub refuses.
-        ValueError: if the card states no rights.
+        ValueError: if the card states no rights, and for a public repository that is not asked for.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -103,7 +103,9 @@ def push_dataset(folder: Path, repo: str, public: bool) -> str:
         raise ValueError(f"not pushed: {NO_RIGHTS}")
     api = HfApi()
     try:
-        existed = _is_private(api, repo) is not None
+        was_private = _is_private(api, repo)
+        if was_private is False and not public:  # it may have become so since it was checked
+            raise ValueError(f"{repo} is public already: add --public, or choose another name")
         repo = api.create_repo(repo, repo_type="dataset", private=not public, exist_ok=True).repo_id
         api.upload_folder(
             repo_id=repo,
@@ -115,7 +117,7 @@ def push_dataset(folder: Path, repo: str, public: bool) -> str:
             delete_patterns=["*.parquet"],
             commit_message="Speech-face pairs",
         )
-        if about.get("removed") and existed:
+        if about.get("removed") and was_private is not None:
             _forget_history(api, repo)
         if public:
             api.update_repo_settings(repo, repo_type="dataset", private=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dataset_scripts.publishing import check_can_push, push_dataset
+from dataset_scripts.publishing import check_can_push, push_dataset, state_rights
 from dataset_scripts.speech_face_pairs_command import main
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
@@ -149,3 +149,13 @@ def test_no_rights_no_push(dataset, tmp_path):
         push_dataset(copy, "somebody/pairs", False)
     with pytest.raises(ValueError, match="holds no finished data set"):
         push_dataset(tmp_path, "somebody/pairs", False)
+
+
+def test_what_became_public_meanwhile_gets_nothing(dataset, tmp_path, monkeypatch):
+    import shutil
+
+    copy = Path(shutil.copytree(dataset, tmp_path / "pairs"))
+    state_rights(copy, RIGHTS, None)
+    monkeypatch.setattr("dataset_scripts.publishing._is_private", lambda api, repo: False)
+    with pytest.raises(ValueError, match="somebody/pairs is public already: add --public"):
+        push_dataset(copy, "somebody/pairs", False)
