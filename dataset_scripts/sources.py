@@ -454,25 +454,6 @@ def _film(film_id: str, path: Path, truth: dict, table: dict) -> SourceVideo:
     )
 
 
-def list_source(kind: str, path: str | Path, **options) -> Listing:
-    """Lists any source by name: "folder", "voxceleb", "avspeech" or "cast"; see `list_folder` etc.
-
-    Raises:
-        ValueError: for an unknown name, or as the source's own function.
-    """
-    if kind not in SOURCES:
-        raise ValueError(f"unknown source {kind!r}: choose one of {', '.join(SOURCES)}")
-    return SOURCES[kind](path, **options)
-
-
-SOURCES = {
-    "folder": list_folder,
-    "voxceleb": list_voxceleb,
-    "avspeech": list_avspeech,
-    "cast": list_cast,
-}
-
-
 def printable(name: str) -> str:
     """A file's name as printable text: any other byte, and the percent sign, as %XX.
 

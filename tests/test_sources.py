@@ -14,7 +14,6 @@ from dataset_scripts.sources import (
     list_avspeech,
     list_cast,
     list_folder,
-    list_source,
     list_voxceleb,
     printable,
     read_avspeech,
@@ -419,13 +418,3 @@ def test_films_without_film_or_truth_are_refused(tmp_path):
 def test_a_folder_without_films_is_no_cast(tmp_path):
     with pytest.raises(ValueError, match="films.json cannot be read"):
         list_cast(tmp_path)
-
-
-# By name
-
-
-def test_sources_by_name(tmp_path):
-    write(tmp_path / "1.mp4")
-    assert list_source("folder", tmp_path) == list_folder(tmp_path)
-    with pytest.raises(ValueError, match="folder, voxceleb, avspeech, cast"):
-        list_source("youtube", tmp_path)
