@@ -1,487 +1,298 @@
-"""Speech-face pairs from video, as a data set: `python -m dataset_scripts.speech_face_pairs`.
+"""The command `python -m dataset_scripts.speech_face_pairs SOURCE ... --output FOLDER`."""
 
-One video is one unit of work, with a file of its own; when all are there it is decided who is who,
-and the pairs are written as Parquet. A killed run continues, and ends with the same bytes.
-"""
-
-import hashlib
-import json
-import shutil
+import argparse
+import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import datasets
-
-from dataset_scripts.assembly import (
-    Plan,
-    Removed,
-    configuration_of,
-    known_persons,
-    make_plan,
-    move_into_place,
-    remove_folder,
-    write_refused,
+from dataset_scripts.builder import (
+    NoPairs,
+    SourceConfig,
+    SpeechFacePairs,
+    build_dataset,
+    source_config,
 )
-from dataset_scripts.data_card import CARD_FILE, REFUSED_FILE, describe, read_about, split_files
-from dataset_scripts.engines import run_units
 from dataset_scripts.extraction import ExtractionConfig
-from dataset_scripts.face_crops import extract_unit
-from dataset_scripts.identities import IdentityConfig, Person
-from dataset_scripts.pair_table import SPLITS, pair_features
-from dataset_scripts.records import Extraction, Refusal, SourceVideo
-from dataset_scripts.sources import (
-    NOT_STATED,
-    Listing,
-    list_avspeech,
-    list_cast,
-    list_folder,
-    list_voxceleb,
-)
-from dataset_scripts.units import Unit, UnitWork, unit_name
+from dataset_scripts.identities import IdentityConfig
+from dataset_scripts.publishing import check_can_push, push_dataset, state_rights
+from dataset_scripts.removal import finish_removal, read_list, remove_from_dataset
+from dataset_scripts.sources import NOT_STATED
 
-BUILDER_VERSION = "1"
-SPARE_SECONDS = 60  # beyond what the extraction allows itself, before a video is given up
+__all__ = ["SpeechFacePairs", "main"]
 
 
-class NoPairs(RuntimeError):
-    """No video gave a pair that can be used."""
-
-
-@dataclass
-class StoredAudio(datasets.Audio):
-    """Speech that is bytes already: `datasets` would want torchcodec to look at it."""
-
-    def encode_example(self, value: dict) -> dict:
-        """Takes speech as it is stored, {"bytes", "path"}."""
-        return {"bytes": value["bytes"], "path": value["path"]}
-
-
-@dataclass
-class SourceConfig(datasets.BuilderConfig):
-    """What every source has in common; each has its own class below.
-
-    Attributes:
-        path: of the source.
-        extraction: how pairs are found in a video.
-        identities: how faces become persons, and the seed of the splits.
-        ignore_labels: whether persons are found by their faces even where the source names them.
-        known: folder of an earlier data set, whose persons keep their names and splits.
-        workers: processes, or workers of Ray.
-        engine: "local" or "ray".
-        ray_address: of a cluster; None starts Ray on this machine.
-        units: folder for what came of each video; None for one beside the cache, which goes when
-            the data set is written.
-        extract: from a video to what came of it; None for `face_crops.extract_unit`.
-    """
-
-    path: str | None = None
-    extraction: ExtractionConfig = field(default_factory=ExtractionConfig)
-    identities: IdentityConfig = field(default_factory=IdentityConfig)
-    ignore_labels: bool = False
-    known: str | None = None
-    workers: int = 1
-    engine: str = "local"
-    ray_address: str | None = None
-    units: str | None = None
-    extract: Callable[[SourceVideo], Extraction] | None = None
-
-    def list_videos(self) -> Listing:
-        """Lists what the source has.
-
-        Raises:
-            ValueError: if the source is not there, or is not what it should be.
-        """
-        raise NotImplementedError
-
-    def folders(self) -> list[Path]:
-        """The folders that are searched for videos."""
-        return [Path(self.path)] if self.path else []
-
-    def face_embedding_size(self) -> int:
-        """D, of the teacher."""
-        from dataset_scripts.faces import RECOGNISERS
-
-        return RECOGNISERS[self.extraction.face_recogniser].embedding_size
-
-    def known_persons(self) -> list[Person]:
-        """The persons of the earlier data set."""
-        return known_persons(Path(self.known)) if self.known else []
-
-    def units_fingerprint(self) -> str:
-        """Names the way in which a video is turned into pairs."""
-        return _digest([BUILDER_VERSION, asdict(self.extraction)])
-
-    def configuration_fingerprint(self) -> str:
-        """Names all that is asked for, whatever the source lists."""
-        return _digest([BUILDER_VERSION, self.name, self.stated()])
-
-    def fingerprint(self, listing: Listing) -> str:
-        """Names a data set: every pair in it follows from what is hashed here."""
-        known = [
-            (person.speaker_id, person.split, person.embedding.tobytes().hex())
-            for person in self.known_persons()
-        ]
-        units = [unit_name(video) for video in listing.videos]
-        refusals = [asdict(refusal) for refusal in listing.refusals]
-        return _digest([self.configuration_fingerprint(), known, units, refusals])
-
-    def stated(self) -> dict:
-        """The configuration as the card shows it, without the paths of this machine."""
-        shown = {
-            "extraction": asdict(self.extraction),
-            "identities": asdict(self.identities),
-            "ignore_labels": self.ignore_labels,
-        }
-        return configuration_of(shown)
-
-
-@dataclass
-class FolderConfig(SourceConfig):
-    """A folder of videos.
-
-    Attributes:
-        licence: of the videos, as their owner states it.
-        speaker_folders: whether each first-level folder holds one person's videos.
-    """
-
-    licence: str = NOT_STATED
-    speaker_folders: bool = False
-
-    def list_videos(self) -> Listing:
-        """See `SourceConfig.list_videos`."""
-        return list_folder(_named(self.path, "path"), self.licence, self.speaker_folders)
-
-
-@dataclass
-class VoxCelebConfig(SourceConfig):
-    """VoxCeleb1 or 2 as distributed.
-
-    Attributes:
-        metadata: `vox1_meta.csv`, `vox2_meta.csv`; found below `path` if none is named.
-        crops: a folder with the face crops, for recordings without pictures.
-        licence: what the column `licence` says.
-    """
-
-    metadata: Sequence[str] = ()
-    crops: str | None = None
-    licence: str = NOT_STATED
-
-    def list_videos(self) -> Listing:
-        """See `SourceConfig.list_videos`."""
-        path = _named(self.path, "path")
-        return list_voxceleb(path, self.metadata, self.crops, self.licence)
-
-
-@dataclass
-class AVSpeechConfig(SourceConfig):
-    """AVSpeech's lists; `path` is one of them.
-
-    Attributes:
-        further_lists: more of them.
-        videos: a folder with the videos.
-        licence: what the column `licence` says.
-    """
-
-    further_lists: Sequence[str] = ()
-    videos: str | None = None
-    licence: str = NOT_STATED
-
-    def folders(self) -> list[Path]:
-        """See `SourceConfig.folders`."""
-        return [Path(self.videos)] if self.videos else []
-
-    def list_videos(self) -> Listing:
-        """See `SourceConfig.list_videos`."""
-        lists = [_named(self.path, "path"), *self.further_lists]
-        return list_avspeech(lists, _named(self.videos, "videos"), self.licence)
-
-
-@dataclass
-class CastConfig(SourceConfig):
-    """Films of the synthetic cast."""
-
-    def list_videos(self) -> Listing:
-        """See `SourceConfig.list_videos`."""
-        return list_cast(_named(self.path, "path"))
-
-
-def _digest(content) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _named(value: str | None, name: str) -> str:
-    if not value:
-        raise ValueError(f"{name} is needed: say where the source is")
-    return value
-
-
-class SpeechFacePairs(datasets.GeneratorBasedBuilder):
-    """Speech-face pairs from a folder of videos, VoxCeleb, AVSpeech or films of the cast.
-
-    Example:
-        >>> builder = SpeechFacePairs(config_name="folder", path="videos", workers=4)
-        >>> builder.download_and_prepare()
-        >>> pairs = builder.as_dataset()
-    """
-
-    VERSION = datasets.Version(f"{BUILDER_VERSION}.0.0")
-    BUILDER_CONFIG_CLASS = SourceConfig
-    BUILDER_CONFIGS = [
-        FolderConfig(name="folder", version=VERSION, description="A folder of videos."),
-        VoxCelebConfig(name="voxceleb", version=VERSION, description="VoxCeleb1 or 2."),
-        AVSpeechConfig(name="avspeech", version=VERSION, description="AVSpeech's lists."),
-        CastConfig(name="cast", version=VERSION, description="Films of the synthetic cast."),
-    ]
-
-    plan: Plan | None = None  # once the videos are done
-    removed = Removed()
-
-    @cached_property
-    def listing(self) -> Listing:
-        """What the source has."""
-        return self.config.list_videos()
-
-    @property
-    def units_folder(self) -> Path:
-        """Where what came of each video is kept."""
-        if self.config.units:
-            return Path(self.config.units).absolute()
-        name = _digest([self.config.units_fingerprint(), self.config.name, self.config.path])
-        return Path(self._cache_dir_root) / f"units-{name[:12]}"
-
-    def refused(self) -> Iterator[tuple[Refusal, str | None]]:
-        """Yields every refusal, with the person whom the source names for that video."""
-        for refusal in self.listing.refusals:
-            if refusal.video_id not in self.removed:
-                yield refusal, None
-        yield from self.plan.refused()
-
-    def _info(self) -> datasets.DatasetInfo:
-        features = pair_features(self.config.face_embedding_size())
-        audio = features["audio"]
-        features["audio"] = StoredAudio(sampling_rate=audio.sampling_rate, decode=audio.decode)
-        return datasets.DatasetInfo(
-            description="Speech-face pairs, found in video by synchrony.", features=features
-        )
-
-    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        units = self._make_units()
-        config = self.config
-        self.plan = make_plan(
-            units, config.identities, config.known_persons(), config.ignore_labels, self.removed
-        )
-        splits = [split for split in SPLITS if any(True for _ in self.plan.pairs(split))]
-        if not splits:
-            raise NoPairs(f"none of {len(self.listing.videos)} videos gave a pair")
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"split": split}) for split in splits
-        ]
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
-        for row in self.plan.pairs(split):
-            yield row["pair_id"], row
-
-    def _download_and_prepare(self, *arguments, **options) -> None:
-        super()._download_and_prepare(*arguments, **options)
-        self.info.features = pair_features(self.config.face_embedding_size())  # for readers
-        if not self.config.units:
-            shutil.rmtree(self.units_folder)
-
-    def _make_units(self) -> list[Unit]:
-        """Does what is still to be done, one video after the other or many at once."""
-        folder = self.units_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        done = {path.name for path in folder.iterdir() if path.suffix == ".parquet"}
-        videos = [
-            video
-            for video in self.listing.videos
-            if video.video_id not in self.removed and video.speaker_id not in self.removed
-        ]
-        units = [Unit(video, folder / f"{unit_name(video)}.parquet") for video in videos]
-        missing = [unit for unit in units if unit.file.name not in done]
-        work = UnitWork(
-            self.config.extract or partial(extract_unit, config=self.config.extraction),
-            self.config.face_embedding_size(),
-            self.config.extraction.limits.max_seconds_of_work + SPARE_SECONDS,
-        )
-        reports = run_units(
-            missing, work, self.config.workers, self.config.engine, self.config.ray_address
-        )
-        _show_progress(reports, len(units), len(units) - len(missing))
-        return units
-
-
-def source_config(kind: str, **options) -> SourceConfig:
-    """The configuration of a source.
+def main(arguments: list[str] | None = None, extract: Callable | None = None) -> int:
+    """Does what the command line asks.
 
     Args:
-        kind: "folder", "voxceleb", "avspeech" or "cast".
-        options: attributes of its class.
-
-    Raises:
-        ValueError: for an unknown kind.
-    """
-    kinds = {config.name: config for config in SpeechFacePairs.BUILDER_CONFIGS}
-    if kind not in kinds:
-        raise ValueError(f"unknown source {kind!r}: choose one of {', '.join(kinds)}")
-    return replace(kinds[kind], **options)
-
-
-def _show_progress(reports: Iterator, total: int, initial: int) -> None:
-    from tqdm import tqdm
-
-    start, seconds, pairs = time.monotonic(), 0.0, 0
-    with tqdm(total=total, initial=initial, desc="videos", unit="video") as progress:
-        for report in reports:
-            seconds += report.seconds
-            pairs += report.pairs
-            rate = seconds / max(1e-3, time.monotonic() - start)
-            progress.set_postfix_str(f"{pairs} pairs, {rate:.1f} x real time", refresh=False)
-            progress.update()
-
-
-def build_dataset(
-    output: str | Path,
-    config: SourceConfig,
-    rights: str | None = None,
-    contact: str | None = None,
-) -> Path:
-    """Builds a data set in a folder, or continues with it.
-
-    Args:
-        output: the folder; all workers must see it under this path.
-        config: of the source, see `source_config`.
-        rights: by what right the data may be passed on; it goes into the card.
-        contact: whom people can ask to be taken out; it goes into the card.
+        arguments: of the command line; None for the real ones.
+        extract: another function from a video to what came of it, for tests.
 
     Returns:
-        The folder, for `datasets.load_dataset`.
-
-    Raises:
-        FileExistsError: if the folder holds something else, or is being written.
-        NoPairs: if no pair was found; `refused.parquet` says why.
-        ValueError: if the source is not what it should be.
+        The exit status: 0, 1 for what cannot be done, 2 for what cannot be asked.
     """
-    from filelock import FileLock, Timeout
-
-    output = Path(output).absolute()  # workers may have another working directory
-    unfinished = output / f"unfinished-{config.units_fingerprint()[:12]}"
-    _check_is_beside(output, config)
-    listing = config.list_videos()
-    fingerprint = config.fingerprint(listing)
-    if (output / CARD_FILE).exists():
-        _check_is_the_same(output, config, fingerprint)
-        remove_folder(unfinished)  # if a run was killed as it tidied up
-        return output
-    if not unfinished.is_dir() and [*output.glob("unfinished-*"), *output.glob("*.parquet")]:
-        raise FileExistsError(f"{output} holds another data set: choose another folder")
-    unfinished.mkdir(parents=True, exist_ok=True)
+    options = _parser().parse_args(arguments)
     try:
-        with FileLock(unfinished / "lock", blocking=False):
-            builder = _write_pairs(config, listing, unfinished, output)
-            about = _about(builder, fingerprint, rights, contact)
-            _finish(builder, about, unfinished, output)
-    except Timeout:
-        raise FileExistsError(f"{output} is being written by another run: wait for it") from None
-    remove_folder(unfinished)
-    return output
+        _check(options)
+        if options.push_to_hub:
+            check_can_push(options.push_to_hub, options.public, options.rights)
+        names = read_list(options.remove) if options.remove else None
+        if options.kind == "built":
+            output = options.path
+            finish_removal(output)
+        else:
+            finish_removal(options.output)
+            config = _config(options, extract)
+            output = build_dataset(options.output, config, options.rights, options.contact)
+        if names is not None:
+            print(remove_from_dataset(output, names))
+        if options.rights or options.contact:
+            state_rights(output, options.rights, options.contact)
+        print(output)
+        if options.push_to_hub:
+            print(push_dataset(output, options.push_to_hub, options.public))
+    except KeyboardInterrupt:
+        return _refuse("stopped: the same command continues")
+    except NoPairs as error:
+        return _refuse(f"{error}: see {options.output / 'refused.parquet'}")
+    except ModuleNotFoundError as error:
+        extra = "ray" if error.name == "ray" else "data"
+        return _refuse(f"{error}: install the extra `{extra}`, see dataset_scripts/README.md")
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return _refuse(str(error))
+    return 0
 
 
-def _check_is_beside(output: Path, config: SourceConfig) -> None:
-    for source in config.folders():
-        if output.resolve().is_relative_to(source.resolve()):
-            raise ValueError(f"{output} lies among the videos: choose a folder outside {source}")
+def _refuse(sentence: str) -> int:
+    print(f"speech_face_pairs: {sentence}", file=sys.stderr)
+    return 1
 
 
-def _check_is_the_same(output: Path, config: SourceConfig, fingerprint: str) -> None:
-    about = read_about(output / CARD_FILE)
-    if about.get("fingerprint") == fingerprint:
+def _check(options: argparse.Namespace) -> None:
+    """Refuses at once what would fail after hours of work."""
+    folder = options.path if options.kind == "built" else options.output
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder for the data set")
+    if options.public and not options.push_to_hub:
+        raise ValueError("--public says how to push: add --push-to-hub REPO")
+    if options.kind == "built":
+        if not (options.remove or options.push_to_hub or options.rights or options.contact):
+            raise ValueError(
+                "nothing to do: add --remove LIST, --push-to-hub REPO or --rights TEXT"
+            )
         return
-    if about.get("configuration_fingerprint") == config.configuration_fingerprint():
-        raise FileExistsError(
-            f"{output} is finished, and its source has changed since: build a new folder with "
-            f"--known {output}, so that every person keeps name and split"
-        )
-    raise FileExistsError(f"{output} holds another data set: choose another folder")
+    if options.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {options.workers}")
+    if options.max_duration <= 0:
+        raise ValueError(f"--max-duration must be above 0 s, got {options.max_duration:g}")
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0, got {options.seed}")
+    if options.ray_address and options.engine != "ray":
+        raise ValueError("--ray-address is for a cluster: add --engine ray")
 
 
-def _write_pairs(
-    config: SourceConfig, listing: Listing, unfinished: Path, output: Path
-) -> SpeechFacePairs:
-    """Does the videos, and writes the pairs into a folder of their own."""
-    for name in ("cache", "parquet", "parquet.incomplete", "finished"):  # of a killed run
-        remove_folder(unfinished / name)
-    options = {name: getattr(config, name) for name in type(config).__dataclass_fields__}
-    for name in ("name", "version", "description", "data_dir", "data_files"):
-        del options[name]
-    # Kept there, the cache is on the disk of the data set, and goes with the rest.
-    options["units"] = str(unfinished / "videos")
-    builder = SpeechFacePairs(
-        config_name=config.name, cache_dir=str(unfinished / "cache"), **options
-    )
-    builder.listing = listing
-    builder.removed = Removed.read(output, *([Path(config.known)] if config.known else []))
-    try:
-        builder.download_and_prepare(str(unfinished / "parquet"), file_format="parquet")
-    except NoPairs:
-        write_refused(builder.refused(), output / REFUSED_FILE)
-        raise
-    except datasets.exceptions.DatasetGenerationError as error:
-        raise RuntimeError(f"the pairs cannot be written: {error.__cause__ or error}") from error
-    return builder
-
-
-def _about(
-    builder: SpeechFacePairs, fingerprint: str, rights: str | None, contact: str | None
-) -> dict:
-    """What the card says beside the figures."""
-    config = builder.config
-    said = {"rights": rights, "contact": contact}
-    return {
-        "face_recogniser": config.extraction.face_recogniser,
-        "face_embedding_size": config.face_embedding_size(),
-        "builder": "dataset_scripts.speech_face_pairs",
-        "builder_version": BUILDER_VERSION,
-        "source": config.name,
-        "videos": len(builder.plan.units) + len(builder.listing.refusals),
-        "ignored_files": builder.listing.ignored,
-        "hours_read": round(builder.plan.seconds / 3600, 4),
-        "cluster_threshold": round(float(builder.plan.cluster_threshold), 6),
-        **{name: text for name, text in said.items() if text},
-        **({"removed": builder.removed.counts()} if builder.removed.hashes else {}),
-        "configuration": config.stated(),
-        "configuration_fingerprint": config.configuration_fingerprint(),
-        "fingerprint": fingerprint,
+def _config(options: argparse.Namespace, extract: Callable | None) -> SourceConfig:
+    extraction = ExtractionConfig()
+    limits = replace(extraction.limits, max_duration_s=options.max_duration)
+    shared = {
+        "path": str(options.path.absolute()),  # workers may have another working directory
+        "extraction": replace(extraction, limits=limits),
+        "identities": IdentityConfig(
+            cluster_threshold=options.cluster_threshold,
+            # A film of the cast names its main person; the others in it are people of the cast too.
+            others="cluster" if options.kind == "cast" else "refuse",
+            seed=options.seed,
+        ),
+        "ignore_labels": options.ignore_labels,
+        "known": str(options.known) if options.known else None,
+        "workers": options.workers,
+        "engine": options.engine,
+        "ray_address": options.ray_address,
+        "extract": extract,
     }
+    return source_config(options.kind, **shared, **_own(options))
 
 
-def _finish(builder: SpeechFacePairs, about: dict, unfinished: Path, output: Path) -> None:
-    """Makes the rest of the data set, and moves all of it to where it belongs."""
-    finished = unfinished / "finished"
-    finished.mkdir()
-    _name_by_split(unfinished / "parquet", finished)
-    write_refused(builder.refused(), finished / REFUSED_FILE)
-    builder.removed.write(finished)
-    describe(finished, split_files(finished), finished / REFUSED_FILE, about)
-    names = {path.name for path in finished.iterdir()}
-    left = [path.name for paths in split_files(output).values() for path in paths]
-    move_into_place(finished, output, gone=[name for name in left if name not in names])
+def _own(options: argparse.Namespace) -> dict:
+    """What only one kind of source has."""
+    if options.kind == "folder":
+        return {"licence": options.licence, "speaker_folders": options.speaker_folders}
+    if options.kind == "voxceleb":
+        crops = str(options.crops.absolute()) if options.crops else None
+        metadata = [str(path) for path in options.metadata]
+        return {"licence": options.licence, "metadata": metadata, "crops": crops}
+    if options.kind == "avspeech":
+        if options.download:
+            _download(options)
+        further = [str(path) for path in options.further_lists]
+        videos = str(options.videos.absolute())
+        return {"licence": options.licence, "videos": videos, "further_lists": further}
+    return {}
 
 
-def _name_by_split(written: Path, finished: Path) -> None:
-    """Gives the files of `datasets` the names that the Hub knows: train-00000-of-00002.parquet."""
-    for split in SPLITS:
-        files = sorted(written.glob(f"*-{split}*.parquet"))
-        for number, file in enumerate(files):
-            file.replace(finished / f"{split}-{number:05d}-of-{len(files):05d}.parquet")
+def _download(options: argparse.Namespace) -> None:
+    """Fetches the videos of AVSpeech's lists that are not there yet."""
+    from dataset_scripts.sources import read_avspeech
+    from dataset_scripts.video_download import DownloadConfig, download_with_progress
+
+    lists = [options.path, *options.further_lists]
+    stretches = [stretch for path in lists for stretch in read_avspeech(path)]
+    wanted = list(dict.fromkeys(stretch.youtube_id for stretch in stretches))
+    config = DownloadConfig(url_template=options.url_template)
+    download_with_progress(wanted, options.videos, config)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if not action.default or action.default == argparse.SUPPRESS:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset_scripts.speech_face_pairs",
+        description="Makes a data set of speech-face pairs from videos of people who speak.",
+        epilog="Each source has its own --help.",
+    )
+    kinds = parser.add_subparsers(dest="kind", metavar="SOURCE", required=True)
+    published, building = _shared_options()
+    own = argparse.ArgumentParser(add_help=False)
+    own.add_argument(
+        "--licence",
+        default=NOT_STATED,
+        metavar="TEXT",
+        help="of the videos, for the column `licence`",
+    )
+
+    def add(kind: str, words: str, parents: list) -> argparse.ArgumentParser:
+        return kinds.add_parser(
+            kind,
+            help=words,
+            description=f"{words[0].upper()}{words[1:]}.",
+            parents=parents,
+            formatter_class=_Help,
+        )
+
+    folder = add("folder", "videos in a folder, at any depth", [own, building, published])
+    folder.add_argument("path", type=Path, metavar="FOLDER", help="with the videos")
+    folder.add_argument(
+        "--speaker-folders",
+        action="store_true",
+        help="each folder in FOLDER holds one person's videos and names the person",
+    )
+    voxceleb = add("voxceleb", "VoxCeleb1 or 2, as distributed", [own, building, published])
+    voxceleb.add_argument("path", type=Path, metavar="FOLDER", help="with idXXXXX/... below it")
+    voxceleb.add_argument(
+        "--metadata",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CSV",
+        help="vox1_meta.csv, vox2_meta.csv; looked for in FOLDER if not named",
+    )
+    voxceleb.add_argument(
+        "--crops", type=Path, metavar="FOLDER", help="face crops, for clips that are sound alone"
+    )
+    avspeech = add("avspeech", "AVSpeech's lists of videos", [own, building, published])
+    avspeech.add_argument("path", type=Path, metavar="CSV", help="avspeech_train.csv or another")
+    avspeech.add_argument("further_lists", type=Path, nargs="*", metavar="CSV", help="more lists")
+    avspeech.add_argument(
+        "--videos", type=Path, required=True, metavar="FOLDER", help="with the videos: ID.mp4, ..."
+    )
+    avspeech.add_argument(
+        "--download", action="store_true", help="first fetch with yt-dlp what is not there yet"
+    )
+    avspeech.add_argument(
+        "--url-template",
+        default="https://www.youtube.com/watch?v={id}",
+        metavar="URL",
+        help="from where; dataset_scripts.video_download has more options",
+    )
+    cast = add("cast", "films of the synthetic cast", [building, published])
+    cast.add_argument(
+        "path", type=Path, metavar="FOLDER", help="made by dataset_scripts.synthetic_cast --films"
+    )
+    built = add("built", "a data set that was built: to take people out, to push it", [published])
+    built.add_argument("path", type=Path, metavar="FOLDER", help="of the data set")
+    return parser
+
+
+def _shared_options() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Options for every data set, and for those that are to be built."""
+    published = argparse.ArgumentParser(add_help=False)
+    published.add_argument(
+        "--remove",
+        type=Path,
+        metavar="LIST",
+        help="a text file with a speaker_id or a video_id a line: takes them out",
+    )
+    published.add_argument(
+        "--rights", metavar="TEXT", help="by what right the data may be passed on, for the card"
+    )
+    published.add_argument(
+        "--contact", metavar="TEXT", help="whom people can ask to be taken out, for the card"
+    )
+    published.add_argument(
+        "--push-to-hub", metavar="REPO", help="push to the Hugging Face Hub; needs --rights"
+    )
+    published.add_argument("--public", action="store_true", help="push for everybody to see")
+    building = argparse.ArgumentParser(add_help=False)
+    building.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="for the data set; a killed run continues",
+    )
+    building.add_argument("--seed", type=int, default=0, metavar="S", help="of the splits")
+    building.add_argument(
+        "--ignore-labels",
+        action="store_true",
+        help="find persons by their faces even where the source names them",
+    )
+    building.add_argument(
+        "--cluster-threshold",
+        type=float,
+        metavar="D",
+        help="largest mean distance between faces of one person, where no person is named; without "
+        "it, a share of the distances in these data that was set on the cast",
+    )
+    building.add_argument(
+        "--known",
+        type=Path,
+        metavar="FOLDER",
+        help="an earlier data set, whose persons keep their names and splits",
+    )
+    building.add_argument(
+        "--max-duration",
+        type=float,
+        default=ExtractionConfig().limits.max_duration_s,
+        metavar="S",
+        help="longer videos are refused, seconds",
+    )
+    building.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="videos that are read at once",
+    )
+    building.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="processes, or Ray Data"
+    )
+    building.add_argument(
+        "--ray-address",
+        metavar="A",
+        help="of a Ray cluster, all of whose nodes must see the videos and FOLDER under the same "
+        "paths; without it Ray is started on this machine",
+    )
+    return published, building
 
 
 if __name__ == "__main__":
-    from dataset_scripts.speech_face_pairs_command import main
-
     sys.exit(main())

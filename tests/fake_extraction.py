@@ -90,7 +90,7 @@ def _pair(video: SourceVideo, person: str, track: int, k: int, seed: int) -> dic
 
 def main() -> int:
     """The command with this extraction: `python -m tests.fake_extraction folder PATH ...`."""
-    from dataset_scripts.speech_face_pairs_command import main as command
+    from dataset_scripts.speech_face_pairs import main as command
     from tests.fake_extraction import fake_extract as extract  # not __main__'s: workers find it
 
     return command(sys.argv[1:], extract=extract)

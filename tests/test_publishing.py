@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from dataset_scripts.publishing import check_can_push, push_dataset, state_rights
-from dataset_scripts.speech_face_pairs_command import main
+from dataset_scripts.speech_face_pairs import main
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 from tests.local_hub import LocalHub
@@ -17,7 +17,7 @@ RIGHTS = "Everybody in it agreed in writing; the papers are in our archive."
 # Several commands in one process, whose libraries are imported for the local Hub.
 SESSION = """
 import contextlib, io, json, sys
-from dataset_scripts.speech_face_pairs_command import main
+from dataset_scripts.speech_face_pairs import main
 from tests.fake_extraction import fake_extract
 said = []
 for arguments in json.loads(sys.argv[1]):

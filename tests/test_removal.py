@@ -11,7 +11,7 @@ import pytest
 
 from dataset_scripts.data_card import read_about
 from dataset_scripts.removal import finish_removal, read_list, remove_from_dataset
-from dataset_scripts.speech_face_pairs_command import main
+from dataset_scripts.speech_face_pairs import main
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 from tests.test_speech_face_pairs import files_of, make_films

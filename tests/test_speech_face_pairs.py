@@ -18,7 +18,7 @@ from dataset_scripts.identities import IdentityConfig
 from dataset_scripts.pair_table import SPLITS
 from dataset_scripts.records import SourceVideo
 from dataset_scripts.sources import list_folder
-from dataset_scripts.speech_face_pairs_command import main
+from dataset_scripts.speech_face_pairs import main
 from dataset_scripts.units import Unit, UnitWork, unit_name
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
@@ -402,7 +402,7 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path):
 def test_two_runs_do_not_write_into_one_folder(films, tmp_path, capsys):
     from filelock import FileLock
 
-    from dataset_scripts.speech_face_pairs import source_config
+    from dataset_scripts.builder import source_config
 
     config = source_config("folder", path=str(films))
     unfinished = tmp_path / f"unfinished-{config.units_fingerprint()[:12]}"
