@@ -29,6 +29,7 @@ class BuiltPair:
     face_time_s: float
     face_position: tuple[float, float]
     speaker_id: str
+    split: str
 
 
 def read_films(folder: str | Path) -> dict[str, dict]:
@@ -54,12 +55,16 @@ def read_pairs(folder: str | Path) -> list[BuiltPair]:
     """
     import pyarrow.parquet
 
-    columns = [*BuiltPair.__dataclass_fields__]
-    files = [file for split in SPLITS for file in sorted(Path(folder).glob(f"{split}-*.parquet"))]
-    if not files:
+    columns = [name for name in BuiltPair.__dataclass_fields__ if name != "split"]
+    pairs = [
+        BuiltPair(**row, split=split)
+        for split in SPLITS
+        for file in sorted(Path(folder).glob(f"{split}-*.parquet"))
+        for row in pyarrow.parquet.read_table(file, columns=columns).to_pylist()
+    ]
+    if not pairs:
         raise FileNotFoundError(f"{folder} holds no data set: build one first")
-    tables = [pyarrow.parquet.read_table(file, columns=columns) for file in files]
-    return [BuiltPair(**row) for table in tables for row in table.to_pylist()]
+    return pairs
 
 
 def film_id_of(video_id: str) -> str:
@@ -166,6 +171,15 @@ def check(pairs: Sequence[BuiltPair], films: dict[str, dict]) -> Iterator[str]:
         f"persons: {len(set(truth))} true, {len(set(found))} in the data set, "
         f"pairwise F1 {pairwise_f1(truth, found):.3f}"
     )
+    splits, voices = defaultdict(set), defaultdict(set)
+    for pair in pairs:
+        film = films[film_id_of(pair.video_id)]
+        splits[seen(pair, film)].add(pair.split)
+        voice_of = {person["speaker_id"]: person["voice_id"] for person in film["people"]}
+        voices[voice_of.get(heard(pair, film))].add(pair.split)
+    for name, of_each in (("persons", splits), ("base voices", voices)):
+        shared = sum(len(found) > 1 for known, found in of_each.items() if known is not None)
+        yield f"{name} in more than one split: {shared}"
 
 
 def _overlap(pair: BuiltPair, segment: dict) -> float:

@@ -105,6 +105,17 @@ def test_a_script_follows_from_seed_and_index_alone(base_voices):
     assert (scripts[1].take, scripts[5].take) == (0, 1)
 
 
+def test_who_is_held_out_is_in_films_of_the_held_out_alone(base_voices):
+    scripts = [draw_script(0, k, 30, base_voices, kind="turns") for k in range(30)]
+    couples = [[person.split for person in script.people] for script in scripts]
+    alike = [one == other for one, other in couples]
+    splits = [one for one, _ in couples]
+    # But where a split has one person alone.
+    assert all(same or splits.count(one) == 1 for same, one in zip(alike, splits, strict=True))
+    assert len(set(splits)) > 1
+    assert all(script.people[0] != script.people[1] for script in scripts)
+
+
 def test_shots_follow_each_other_and_fill_the_film(base_voices):
     for index in range(50):
         script = draw_script(0, index, 4, base_voices)

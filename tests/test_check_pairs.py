@@ -26,14 +26,19 @@ def film(kind: str = "turns", is_control: bool = False) -> dict:
         "is_control": is_control,
         "width": 400,
         "height": 200,
-        "people": [{"speaker_id": "ann"}, {"speaker_id": "bob"}],
+        "people": [
+            {"speaker_id": "ann", "voice_id": "low"},
+            {"speaker_id": "bob", "voice_id": "high"},
+        ],
         "segments": [segment("ann", 0.0, 4.0), segment("bob", 4.2, 8.0)],
         "appearances": [appearance("ann", 0.25), appearance("bob", 0.75)],
     }
 
 
-def pair(start_s: float, x: float, speaker_id: str = "1", video_id: str = "a.mp4") -> BuiltPair:
-    return BuiltPair(video_id, start_s, start_s + 3, start_s + 1, (x, 0.5), speaker_id)
+def pair(
+    start_s: float, x: float, speaker_id: str = "1", video_id: str = "a.mp4", split: str = "train"
+) -> BuiltPair:
+    return BuiltPair(video_id, start_s, start_s + 3, start_s + 1, (x, 0.5), speaker_id, split)
 
 
 def test_who_is_heard_and_who_is_seen():
@@ -65,6 +70,11 @@ def test_the_report_counts():
     assert "segments that were found: 1 of 4, 25.0%" in report
     assert "controls that gave a pair: 1 of 1" in report
     assert "of their 16 s, 3 s are in right pairs" in report  # 4 + 3.8 s in each of two films
+    assert "persons in more than one split: 0" in report
+    assert "base voices in more than one split: 0" in report
+    report = "\n".join(check([*pairs, pair(0.5, 0.25, split="test")], films))
+    assert "persons in more than one split: 1" in report
+    assert "base voices in more than one split: 1" in report
     with pytest.raises(ValueError, match="was not built from these films"):
         list(check([pair(0.5, 0.25, video_id="z.mp4")], films))
 

@@ -223,7 +223,9 @@ def draw_script(
     if kind in WITH_TWO:
         if speakers < 2:
             raise ValueError(f"a film of kind {kind} needs two speakers, got {speakers}")
-        members.append((members[0] + 1 + int(rng.integers(speakers - 1))) % speakers)
+        order = np.roll(np.arange(speakers - 1), -int(rng.integers(speakers - 1)))
+        others = (members[0] + 1 + order) % speakers
+        members.append(_of_the_same_split(seed, members[0], others, base_voices))
     people = tuple(draw_member(seed, member, base_voices) for member in members)
     own_size = SIZES[rng.choice(len(SIZES), p=SIZE_SHARES)]
     wide_size = SIZES[rng.integers(WIDE_SIZES)]
@@ -254,6 +256,20 @@ def draw_script(
         offset_s=offset_s if kind == "sound_offset" else 0.0,
         take=index // speakers,
     )
+
+
+def _of_the_same_split(
+    seed: int, member: int, others: np.ndarray, base_voices: Sequence[BaseVoice]
+) -> int:
+    """The first of `others` in the member's split: who is held out is seen in no other film.
+
+    Where nobody is (in a small cast), the first of all.
+    """
+    split = draw_member(seed, member, base_voices).split
+    for other in others:
+        if draw_member(seed, int(other), base_voices).split == split:
+            return int(other)
+    return int(others[0])
 
 
 def draw_encoding(rng: np.random.Generator, is_variable: bool = False) -> Encoding:

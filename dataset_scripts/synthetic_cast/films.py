@@ -27,7 +27,7 @@ from .laws import draw_member
 from .voices import BaseVoice, render_voice
 
 SAMPLING_RATE = 16000  # Hz
-FILMS_VERSION = "1"
+FILMS_VERSION = "2"
 PAUSE_S = (0.3, 0.8)  # between two recordings
 SHORTEST_S = 1.3  # of room that a recording is put into
 TRIM_LOUDNESS = 0.12
