@@ -32,6 +32,7 @@ from dataset_scripts.face_crops import extract_unit
 from dataset_scripts.identities import IdentityConfig, Person
 from dataset_scripts.pair_table import SPLITS, pair_features
 from dataset_scripts.records import Extraction, Refusal, SourceVideo
+from dataset_scripts.removal import finish_removal
 from dataset_scripts.sources import (
     NOT_STATED,
     Listing,
@@ -371,6 +372,8 @@ def build_dataset(
     output = Path(output).absolute()  # workers may have another working directory
     unfinished = output / f"unfinished-{config.units_fingerprint()[:12]}"
     _check_is_beside(output, config)
+    if config.known:
+        finish_removal(Path(config.known))  # before its persons, and who was removed, are read
     listing = config.list_videos()
     fingerprint = config.fingerprint(listing)
     if (output / CARD_FILE).exists():

@@ -231,6 +231,22 @@ def test_a_removal_killed_while_files_are_moved_is_finished(dataset, monkeypatch
     assert files_of(dataset) == files_of(other)
 
 
+def test_a_killed_removal_is_finished_before_the_data_set_is_taken_as_known(
+    films, dataset, monkeypatch
+):
+    monkeypatch.setattr("dataset_scripts.removal.finish_removal", lambda folder: None)
+    remove_from_dataset(dataset, ["anna"])
+    monkeypatch.undo()
+    assert (dataset / "removal-ready").is_dir()
+    other = dataset.parent / "other"
+    assert build(films, other, "--known", dataset) == 0
+    assert not (dataset / "removal-ready").exists()
+    assert {row["speaker_id"] for row in rows_of(other)} == {
+        row["speaker_id"] for row in rows_of(dataset)
+    }
+    assert "anna" not in {row["speaker_id"] for row in rows_of(other)}
+
+
 def test_a_list_is_read_with_its_comments(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("anna\n#bert\nvideo#1.mp4 # asked by letter\n\nanna\n")
