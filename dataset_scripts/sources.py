@@ -136,14 +136,14 @@ def list_voxceleb(
     for (speaker_id, youtube_id, clip), paths in sorted(clips.items()):
         video_id = "/".join(printable(part) for part in (speaker_id, youtube_id, clip))
         # The same clip as a film and as mere sound: the film has both.
-        path = min(paths, key=lambda path: (path.suffix.lower() in AUDIO_SUFFIXES, path))
+        file = min(paths, key=lambda file: (file.suffix.lower() in AUDIO_SUFFIXES, file))
         person = persons.get(speaker_id)
         if person is None:
             detail = f"{speaker_id} is not in the metadata"
             refusals.append(Refusal(video_id, None, None, "failed", detail))
             continue
-        common = (video_id, path, f"voxceleb{person.version}", licence, speaker_id, person.split)
-        if path.suffix.lower() not in AUDIO_SUFFIXES:
+        common = (video_id, file, f"voxceleb{person.version}", licence, speaker_id, person.split)
+        if file.suffix.lower() not in AUDIO_SUFFIXES:
             videos.append(SourceVideo(*common, gender=person.gender))
         elif (speaker_id, youtube_id) in crops_of:
             faces = crops_of[speaker_id, youtube_id]
@@ -151,12 +151,21 @@ def list_voxceleb(
         else:
             detail = "the clip has sound only, and there are no face crops of its video"
             refusals.append(Refusal(video_id, None, None, "no_video", detail))
+    if not clips:
+        raise ValueError(
+            f"{root} holds no idXXXXX/YOUTUBE/00001.mp4 at any depth: name VoxCeleb's folder"
+        )
+    strangers = sorted({speaker_id for speaker_id, *_ in clips} - persons.keys())
+    if not videos and strangers:
+        others = f" (nor are {len(strangers) - 1} others)" if len(strangers) > 1 else ""
+        raise ValueError(
+            f"{root} has nothing to pair: {strangers[0]} is not in the metadata{others}: name the "
+            "CSV of this VoxCeleb"
+        )
     if not videos:
         raise ValueError(
-            f"{path} has nothing to pair: VoxCeleb's films (mp4/idXXXXX/YOUTUBE/00001.mp4), or its "
+            f"{root} has nothing to pair: VoxCeleb's films (mp4/idXXXXX/YOUTUBE/00001.mp4), or its "
             f"sound and face crops, are needed ({len(refusals)} clips without a face were found)"
-            if refusals
-            else f"{root} holds no idXXXXX/YOUTUBE/00001.mp4 at any depth: name VoxCeleb's folder"
         )
     return _listing(videos, refusals, ignored)
 

@@ -245,7 +245,7 @@ def test_crops_of_one_person_alone(tmp_path):
 def test_sound_alone_has_nothing_to_pair(tmp_path):
     vox1_sound(tmp_path)
     write(tmp_path / "vox1_meta.csv", VOX1_META)
-    with pytest.raises(ValueError, match="nothing to pair.*face crops.*3 clips"):
+    with pytest.raises(ValueError, match=f"^{tmp_path} has nothing to pair.*face crops.*3 clips"):
         list_voxceleb(tmp_path)
 
 
@@ -260,6 +260,14 @@ def test_persons_without_metadata_are_refused(tmp_path):
     vox2(tmp_path)
     write(tmp_path / "dev" / "mp4" / "id09999" / "21Uxsk56VDQ" / "00001.mp4")
     assert refused(list_voxceleb(tmp_path)) == {"id09999/21Uxsk56VDQ/00001": "failed"}
+
+
+def test_metadata_of_another_voxceleb_is_the_cause_that_is_named(tmp_path):
+    write(tmp_path / "mp4" / "id00012" / "21Uxsk56VDQ" / "00001.mp4")
+    write(tmp_path / "vox1_meta.csv", VOX1_META)
+    sentence = f"^{tmp_path} has nothing to pair: id00012 is not in the metadata: name the CSV of"
+    with pytest.raises(ValueError, match=sentence):
+        list_voxceleb(tmp_path)
 
 
 @pytest.mark.parametrize(
