@@ -24,6 +24,7 @@ WINDOWS_AT_ONCE = 256  # 8 MB
 
 KEY_APART = 6  # steps between the two prints of a key: near ones are alike
 MOST_KEYS = 20_000_000  # about 200 hours; of more, a part is kept, chosen by its bits
+PAIRS_AT_ONCE = 1_000_000  # of places with one key, 50 MB
 LARGEST_BUCKET = 50  # places; a key found in more (silence, a hum, a jingle) tells nothing
 
 LEAST_STEPS = 2 * STEPS_PER_SECOND  # that two videos must share
@@ -134,14 +135,22 @@ def _candidates(prints: list[_Print]) -> Iterator[tuple[int, int, int]]:
     keys, videos, places = keys[order], videos[order], places[order]
     first = np.nonzero(np.diff(keys, prepend=-1))[0]  # of each bucket of equal keys
     size = np.diff(first, append=len(keys))
-    several = (size > 1) & (size <= LARGEST_BUCKET)
-    found = set()
-    for start, count in zip(first[several], size[several], strict=True):
-        i, j = start + np.stack(np.triu_indices(count, 1))
-        other = videos[i] != videos[j]
-        i, j = i[other], j[other]
-        found.update(zip(videos[i], videos[j], places[i] - places[j], strict=True))
-    yield from sorted(found)
+    # A candidate is one number, some gigabytes less than a tuple of three for hundreds of hours.
+    farthest = int(places.max()) if len(places) else 0
+    offsets = 2 * farthest + 1
+    found = [np.empty(0, np.int64)]
+    for count in range(2, LARGEST_BUCKET + 1):
+        starts = first[size == count]
+        pair = np.triu_indices(count, 1)
+        for part in np.array_split(starts, 1 + len(starts) * len(pair[0]) // PAIRS_AT_ONCE):
+            i, j = (np.add.outer(part, side).ravel() for side in pair)
+            other = videos[i] != videos[j]
+            i, j = i[other], j[other]
+            both = videos[i].astype(np.int64) * len(prints) + videos[j]
+            found.append(np.unique(both * offsets + (places[i] - places[j] + farthest)))
+    for packed in np.unique(np.concatenate(found)):
+        both, offset = divmod(int(packed), offsets)
+        yield *divmod(both, len(prints)), offset - farthest
 
 
 def _mix(keys: np.ndarray) -> np.ndarray:
