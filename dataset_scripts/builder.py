@@ -25,7 +25,14 @@ from dataset_scripts.assembly import (
     remove_folder,
     write_refused,
 )
-from dataset_scripts.data_card import CARD_FILE, REFUSED_FILE, describe, read_about, split_files
+from dataset_scripts.data_card import (
+    CARD_FILE,
+    REFUSED_FILE,
+    describe,
+    read_about,
+    rows,
+    split_files,
+)
 from dataset_scripts.engines import run_units
 from dataset_scripts.extraction import ExtractionConfig
 from dataset_scripts.face_crops import extract_unit
@@ -43,6 +50,7 @@ from dataset_scripts.sources import (
 )
 from dataset_scripts.units import Unit, UnitWork, unit_name
 
+BUILDER = "dataset_scripts.speech_face_pairs"
 BUILDER_VERSION = "1"
 SPARE_SECONDS = 60  # beyond what the extraction allows itself, before a video is given up
 
@@ -135,7 +143,10 @@ class SourceConfig(datasets.BuilderConfig):
             "extraction": asdict(self.extraction),
             "identities": asdict(self.identities),
             "ignore_labels": self.ignore_labels,
+            "known": self.known is not None,
         }
+        own = ("licence", "speaker_folders")
+        shown |= {name: getattr(self, name) for name in own if hasattr(self, name)}
         return configuration_of(shown)
 
 
@@ -277,7 +288,10 @@ class SpeechFacePairs(datasets.GeneratorBasedBuilder):
         )
         splits = [split for split in SPLITS if any(True for _ in self.plan.pairs(split))]
         if not splits:
-            raise NoPairs(f"none of {len(self.listing.videos)} videos gave a pair")
+            count = len(self.listing.videos)
+            out = count - len(units) + len(self.plan.silent)
+            asked = f", and {out} of them stay out, as was asked with --remove" if out else ""
+            raise NoPairs(f"none of {count} videos gave a pair{asked}")
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"split": split}) for split in splits
         ]
@@ -377,9 +391,14 @@ def build_dataset(
     listing = config.list_videos()
     fingerprint = config.fingerprint(listing)
     if (output / CARD_FILE).exists():
-        _check_is_the_same(output, config, fingerprint)
+        _check_is_the_same(output, config, listing.videos, fingerprint)
         remove_folder(unfinished)  # if a run was killed as it tidied up
         return output
+    if not unfinished.is_dir() and any(output.glob("unfinished-*/videos")):
+        raise FileExistsError(
+            f"{output} holds an unfinished run with other options: choose another folder, or "
+            "remove it"
+        )
     if not unfinished.is_dir() and [*output.glob("unfinished-*"), *output.glob("*.parquet")]:
         raise FileExistsError(f"{output} holds another data set: choose another folder")
     unfinished.mkdir(parents=True, exist_ok=True)
@@ -400,16 +419,30 @@ def _check_is_beside(output: Path, config: SourceConfig) -> None:
             raise ValueError(f"{output} lies among the videos: choose a folder outside {source}")
 
 
-def _check_is_the_same(output: Path, config: SourceConfig, fingerprint: str) -> None:
+def _check_is_the_same(
+    output: Path, config: SourceConfig, videos: Sequence[SourceVideo], fingerprint: str
+) -> None:
     about = read_about(output / CARD_FILE)
     if about.get("fingerprint") == fingerprint:
         return
-    if about.get("configuration_fingerprint") == config.configuration_fingerprint():
+    if about.get("builder") != BUILDER:
+        raise FileExistsError(f"{output} holds another data set: choose another folder")
+    same_options = about.get("configuration_fingerprint") == config.configuration_fingerprint()
+    if not same_options or _videos_of(output).isdisjoint(video.video_id for video in videos):
         raise FileExistsError(
-            f"{output} is finished, and its source has changed since: build a new folder with "
-            f"--known {output}, so that every person keeps name and split"
+            f"{output} was built with other options, or from another source: choose another "
+            "folder, or remove it"
         )
-    raise FileExistsError(f"{output} holds another data set: choose another folder")
+    raise FileExistsError(
+        f"{output} is finished, and its source has changed since: build a new folder with "
+        f"--known {output}, so that every person keeps name and split"
+    )
+
+
+def _videos_of(folder: Path) -> set[str]:
+    """The ids of all videos that a finished data set speaks of."""
+    files = [path for paths in split_files(folder).values() for path in paths]
+    return {row["video_id"] for row in rows([*files, folder / REFUSED_FILE], ["video_id"])}
 
 
 def _write_pairs(
@@ -447,7 +480,7 @@ def _about(
     return {
         "face_recogniser": config.extraction.face_recogniser,
         "face_embedding_size": config.face_embedding_size(),
-        "builder": "dataset_scripts.speech_face_pairs",
+        "builder": BUILDER,
         "builder_version": BUILDER_VERSION,
         "source": config.name,
         "videos": len(builder.plan.units) + len(builder.listing.refusals),

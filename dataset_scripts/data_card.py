@@ -266,6 +266,28 @@ def describe(
     return figures
 
 
+def say_figures(folder: Path) -> str:
+    """Says in a sentence what a finished data set holds.
+
+    Args:
+        folder: of the data set.
+    """
+    figures = measure(split_files(folder), folder / REFUSED_FILE)
+    persons = sum(len(names) for names in figures.speakers.values())
+    refused = sum(figures.refused_videos.values()) + sum(figures.refused_segments.values())
+    said = f"{counted(sum(figures.pairs.values()), 'pair')} of {counted(persons, 'person')}; "
+    if not refused:
+        return f"{said}nothing was refused"
+    were = "was" if refused == 1 else "were"
+    what = counted(refused, "video or segment", "videos and segments")
+    return f"{said}{what} {were} refused, see {REFUSED_FILE}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A number of things, in the grammar of one or of many."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def read_about(card: Path) -> dict:
     """What the head of a data set's card says of its making.
 

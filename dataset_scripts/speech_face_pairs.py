@@ -14,6 +14,7 @@ from dataset_scripts.builder import (
     build_dataset,
     source_config,
 )
+from dataset_scripts.data_card import say_figures
 from dataset_scripts.extraction import ExtractionConfig
 from dataset_scripts.identities import IdentityConfig
 from dataset_scripts.publishing import check_can_push, push_dataset, state_rights
@@ -50,6 +51,8 @@ def main(arguments: list[str] | None = None, extract: Callable | None = None) ->
             print(remove_from_dataset(output, names))
         if options.rights or options.contact:
             state_rights(output, options.rights, options.contact)
+        if options.kind != "built":
+            print(say_figures(output), file=sys.stderr)
         print(output)
         if options.push_to_hub:
             print(push_dataset(output, options.push_to_hub, options.public))
@@ -85,8 +88,9 @@ def _check(options: argparse.Namespace) -> None:
         return
     if options.workers < 1:
         raise ValueError(f"--workers must be at least 1, got {options.workers}")
-    if options.max_duration <= 0:
-        raise ValueError(f"--max-duration must be above 0 s, got {options.max_duration:g}")
+    if not 0 < options.max_duration < float("inf"):
+        finite = " and finite" if options.max_duration > 0 else ""
+        raise ValueError(f"--max-duration must be above 0 s{finite}, got {options.max_duration:g}")
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0, got {options.seed}")
     if options.ray_address and options.engine != "ray":

@@ -218,14 +218,27 @@ def _run_until(moment, films: Path, output: Path) -> bool:
     return run.wait() == -signal.SIGKILL
 
 
-def test_a_finished_data_set_is_kept(films, built, capsys):
+def test_a_finished_data_set_is_kept(films, built, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in built.iterdir()}
     assert build("folder", films, "--output", built, "--licence", "CC0-1.0") == 0
-    assert capsys.readouterr().out == f"{built}\n"
+    said = capsys.readouterr()
+    assert said.out == f"{built}\n"
+    figures = "44 pairs of 10 persons; 24 videos and segments were refused, see refused.parquet"
+    assert said.err.splitlines()[-1] == figures
     assert {path: path.stat().st_mtime_ns for path in built.iterdir()} == before
-    assert build("folder", films, "--output", built, "--seed", 1) == 1
-    error = f"speech_face_pairs: {built} holds another data set: choose another folder\n"
-    assert capsys.readouterr().err == error
+    elsewhere = make_films(tmp_path / "films", {"elsewhere.mp4": "person:zoe"})
+    for others in (
+        [films, "--licence", "CC0-1.0", "--seed", 1],
+        [films, "--licence", "CC BY 4.0"],
+        [films, "--licence", "CC0-1.0", "--speaker-folders"],
+        [films, "--licence", "CC0-1.0", "--known", built],
+        [elsewhere, "--licence", "CC0-1.0"],
+    ):
+        assert build("folder", *others, "--output", built) == 1
+        assert capsys.readouterr().err == (
+            f"speech_face_pairs: {built} was built with other options, or from another source: "
+            "choose another folder, or remove it\n"
+        )
 
 
 def test_new_videos_go_into_a_new_folder_and_move_nobody(built, tmp_path, capsys):
@@ -338,6 +351,9 @@ def test_no_pairs_is_a_sentence_and_a_table(tmp_path, capsys):
     assert build("folder", films, "--output", output) == 1  # and again, from what is there
     assert not (output / "README.md").exists()
     capsys.readouterr()
+    assert build("folder", films, "--output", output, "--max-duration", 60) == 1
+    error = capsys.readouterr().err
+    assert "holds an unfinished run with other options: choose another folder, or remove" in error
     damaged = _units(output)[0]
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert build("folder", films, "--output", output) == 1
@@ -362,6 +378,8 @@ def test_bad_commands_are_refused_in_one_sentence(films, tmp_path, capsys):
         (["folder", films, *to, "--workers", 0], "--workers must be at least 1, got 0"),
         (["folder", films, *to, "--seed", -1], "--seed must be at least 0, got -1"),
         (["folder", films, *to, "--max-duration", 0], "--max-duration must be above 0 s, got 0"),
+        (["folder", films, *to, "--max-duration", "nan"], "must be above 0 s, got nan"),
+        (["folder", films, *to, "--max-duration", "inf"], "must be above 0 s and finite, got inf"),
         (["folder", films, *to, "--ray-address", "x"], "--ray-address is for a cluster: add"),
         (["folder", films, *to, "--public"], "--public says how to push: add --push-to-hub REPO"),
         (["folder", films, *to, "--known", a_file], "file holds no data set of pairs"),
