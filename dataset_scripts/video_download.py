@@ -157,6 +157,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Fetches videos as the command line asks; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.first is not None and options.first < 1:
+            raise ValueError(f"--first must be at least 1, got {options.first}")
         stretches = [stretch for path in options.lists for stretch in read_avspeech(path)]
         wanted = list(dict.fromkeys(stretch.youtube_id for stretch in stretches))[: options.first]
         config = DownloadConfig(
@@ -178,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{counts['done']} videos are in {options.output}, {counts['gone']} are gone, "
         f"{counts['failed']} failed and will be tried again; {DOWNLOAD_LOG} says why"
     )
-    return 0
+    return 0 if counts["done"] else 1
 
 
 def download_with_progress(
@@ -206,17 +208,54 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m dataset_scripts.video_download",
         description="Fetches the videos of AVSpeech's lists, and logs those that are gone.",
     )
-    parser.add_argument("lists", nargs="+", type=Path, metavar="CSV", help="avspeech_train.csv")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the videos")
-    parser.add_argument("--first", type=int, help="fetch only so many videos of the lists")
-    parser.add_argument("--max-height", type=int, default=DownloadConfig.max_height)
     parser.add_argument(
-        "--bytes-per-second", type=int, default=DownloadConfig.bytes_per_second, help="no faster"
+        "lists", nargs="+", type=Path, metavar="CSV", help="avspeech_train.csv, or more"
     )
-    parser.add_argument("--pause", type=float, default=DownloadConfig.pause_s, help="seconds")
-    parser.add_argument("--attempts", type=int, default=DownloadConfig.attempts)
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="for the videos"
+    )
+    parser.add_argument(
+        "--first",
+        type=int,
+        metavar="N",
+        help="fetch only so many videos of the lists; without it, all",
+    )
+    settings = DownloadConfig()
+    parser.add_argument(
+        "--max-height",
+        type=int,
+        default=settings.max_height,
+        metavar="LINES",
+        help="the best picture that is not larger is taken (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bytes-per-second",
+        type=int,
+        default=settings.bytes_per_second,
+        metavar="N",
+        help="fetch no faster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=settings.pause_s,
+        metavar="S",
+        help="between two videos, seconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--attempts",
+        type=int,
+        default=settings.attempts,
+        metavar="N",
+        help="at each video (default: %(default)s)",
+    )
     parser.add_argument("--retry-gone", action="store_true", help="ask again for what was gone")
-    parser.add_argument("--url-template", default=YOUTUBE, help="with {id}")
+    parser.add_argument(
+        "--url-template",
+        default=YOUTUBE,
+        metavar="URL",
+        help="from where, with {id} (default: %(default)s)",
+    )
     return parser
 
 

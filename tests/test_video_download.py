@@ -307,6 +307,14 @@ def test_the_command_and_what_the_source_makes_of_its_log(site, tmp_path, capsys
     assert "no file zzz.*" in reasons["zzz"].detail
 
 
+def test_a_run_that_fetched_nothing_has_failed(site, tmp_path, capsys):
+    lists = tmp_path / "avspeech_train.csv"
+    lists.write_text("status404,1,2,0.5,0.5")
+    arguments = [str(lists), "--output", str(tmp_path / "videos"), "--url-template", site.url]
+    assert main(arguments) == 1
+    assert "0 videos are in" in capsys.readouterr().out
+
+
 def test_wrong_lists_and_settings_are_refused_in_one_sentence(site, tmp_path, capsys):
     lists = tmp_path / "list.csv"
     lists.write_text("aaa,0.5,0.9,0.5,0.5\n")
@@ -314,6 +322,7 @@ def test_wrong_lists_and_settings_are_refused_in_one_sentence(site, tmp_path, ca
         [str(tmp_path / "missing.csv"), "--output", str(tmp_path)],
         [str(lists), "--output", str(tmp_path), "--url-template", "http://127.0.0.1/"],
         [str(lists), "--output", str(tmp_path), "--attempts", "0"],
+        [str(lists), "--output", str(tmp_path), "--first", "0"],
         [str(lists), "--output", str(tmp_path), "--pause", "-1"],
         [str(lists), "--output", str(lists)],
     ]
