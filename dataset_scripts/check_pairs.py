@@ -42,7 +42,7 @@ def read_films(folder: str | Path) -> dict[str, dict]:
     if not files:
         raise FileNotFoundError(
             f"{folder} holds no films: make some with python -m dataset_scripts.synthetic_cast"
-            " FOLDER --films N"
+            " FOLDER --films N --speakers M"
         )
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
