@@ -327,10 +327,11 @@ def render_card(about: Mapping, figures: Figures) -> str:
         what=what,
         consent=consent,
         splits=_splits(figures),
+        first_split=next((split for split in SPLITS if figures.pairs[split]), SPLITS[0]),
         persons=_persons(figures),
         videos_with_pairs=len(figures.videos),
-        videos=about["videos"],
-        hours_read=f"{about['hours_read']:.2f}",
+        videos=counted(about["videos"], "video"),
+        hours_read=_hours(about["hours_read"]),
         ignored=_ignored(about),
         sources=_table(figures.sources),
         licences=_table(figures.licences),
@@ -339,8 +340,6 @@ def render_card(about: Mapping, figures: Figures) -> str:
         removed=_removed(about),
         quality=_quality(figures),
         groups=_groups(figures),
-        candidates=_candidates(figures),
-        refused_share=_refused_share(figures),
         refused=_refused(figures),
         face_recogniser=about["face_recogniser"],
         face_embedding_size=about["face_embedding_size"],
@@ -380,23 +379,32 @@ def _tags(source: str) -> list[str]:
 def _splits(figures: Figures) -> str:
     return "\n".join(
         f"| {split} | {figures.pairs[split]} | {len(figures.speakers[split])} | "
-        f"{figures.hours[split]:.2f} |"
+        f"{_hours(figures.hours[split])} |"
         for split in SPLITS
     )
+
+
+def _hours(hours: float) -> str:
+    """Hours in two decimals, or in as many as show that they are not none."""
+    return f"{hours:.2f}" if hours >= 0.005 or not hours else f"{hours:.1g}"
 
 
 def _persons(figures: Figures) -> str:
     total = sum(len(persons) for persons in figures.speakers.values())
     found = total - len(figures.labels)
+    were = "was found by the face" if found == 1 else "were found by their faces"
     return (
-        f"Of the {total} persons, the source names {len(figures.labels)} (`speaker_source: label`);"
-        f" {found} were found by their faces alone (`cluster`)."
+        f"Of the {counted(total, 'person')}, the source names {len(figures.labels)} "
+        f"(`speaker_source: label`); {found} {were} alone (`cluster`)."
     )
 
 
 def _ignored(about: Mapping) -> str:
     count = about.get("ignored_files", 0)
-    return f" {count} files beside them are no videos." if count else ""
+    if not count:
+        return ""
+    said = "is no video" if count == 1 else "are no videos"
+    return f" {counted(count, 'file')} beside them {said}."
 
 
 def _table(counter: Counter) -> str:
@@ -417,8 +425,9 @@ def _removed(about: Mapping) -> str:
     if not removed:
         return ""
     return (
-        f"\nSo far {removed['persons']} persons and {removed['videos']} videos, "
-        f"{removed['pairs']} pairs in all, were taken out on request.\n"
+        f"\nSo far {counted(removed['persons'], 'person')} and "
+        f"{counted(removed['videos'], 'video')}, {counted(removed['pairs'], 'pair')} in all, "
+        "were taken out on request.\n"
     )
 
 
@@ -440,19 +449,22 @@ def _groups(figures: Figures) -> str:
     return text
 
 
-def _candidates(figures: Figures) -> int:
-    return sum(figures.pairs.values()) + sum(figures.refused_segments.values())
-
-
-def _refused_share(figures: Figures) -> str:
-    return f"{sum(figures.refused_segments.values()) / max(1, _candidates(figures)):.1%}"
-
-
 def _refused(figures: Figures) -> str:
+    """What was refused, in a sentence and a table; a sentence alone where nothing was."""
     reasons = {**figures.refused_videos, **figures.refused_segments}
-    total = max(1, _candidates(figures))
-    return "\n".join(
+    if not reasons:
+        return "Nothing."
+    total = max(1, sum(figures.pairs.values()) + sum(figures.refused_segments.values()))
+    refused = sum(figures.refused_segments.values())
+    table = "\n".join(
         f"| {reason} | {REASONS[reason]} | {figures.refused_videos[reason]} | "
         f"{figures.refused_segments[reason]} | {figures.refused_segments[reason] / total:.1%} |"
         for reason in sorted(reasons)
+    )
+    return (
+        "`refused.parquet` names every video and every segment that was refused, and why. Of the\n"
+        f"{counted(total, 'segment')} of speech that {'was' if total == 1 else 'were'} looked at, "
+        f"{refused / total:.1%} were refused.\n\n"
+        "| reason | | videos | segments | share of the segments |\n|---|---|---|---|---|\n"
+        f"{table}"
     )

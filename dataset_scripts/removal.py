@@ -12,6 +12,7 @@ from dataset_scripts.data_card import (
     BATCH_ROWS,
     CARD_FILE,
     REFUSED_FILE,
+    counted,
     describe,
     read_about,
     rows,
@@ -83,8 +84,13 @@ def remove_from_dataset(folder: Path, names: Collection[str]) -> str:
     _write(folder, found, removed, about)
     finish_removal(folder)
     return (
-        f"{folder}: {len(found.persons)} persons and {len(found.videos)} videos were taken out, "
-        f"{len(found.pairs)} pairs in all"
+        f"{folder}: {counted(len(found.persons), 'person')} and "
+        f"{counted(len(found.videos), 'video')} were taken out, "
+        f"{counted(len(found.pairs), 'pair')} in all"
+        + "".join(
+            f"; {copy} is the same recording as {kept}, which stays: list {kept} too"
+            for copy, kept in sorted(found.kept_copies.items())
+        )
     )
 
 
@@ -124,6 +130,7 @@ class _Found:
         files: Parquet files that hold some of them.
         bare_videos: ids of videos, no matter who asked, in which nobody is left.
         duplicates: ids of other copies of these, which would take their place.
+        kept_copies: wanted videos that gave nothing -> the same recording, which stays.
         left: how many pairs stay.
     """
 
@@ -149,6 +156,11 @@ class _Found:
                 copies[row["video_id"]] = row["detail"].removeprefix(SAME_AS)
         self.bare_videos = (touched - kept) | self.videos
         self.duplicates = {copy for copy, of in copies.items() if of in self.bare_videos}
+        self.kept_copies = {
+            copy: of
+            for copy, of in copies.items()
+            if copy in self.videos and of not in self.bare_videos
+        }
 
     def _take(self, row: dict, wanted: Collection[str]) -> bool:
         """Whether a row goes; notes the name by which it does."""

@@ -97,7 +97,7 @@ def test_a_data_set_goes_to_the_hub_and_back(hub, dataset, tmp_path):
 
     old = set(hub.contents)
     (removed,) = command(hub, tmp_path, [*push, "--remove", names])
-    assert removed[0] == 0 and "1 persons and 0 videos were taken out" in removed[1]
+    assert removed[0] == 0 and "1 person and 0 videos were taken out" in removed[1]
     assert len(repo.versions) == 1  # the history, which held the person, is gone
     assert repo.files() == {path.name for path in dataset.iterdir()} - {"removed.json"}
     person = names.read_text().encode()

@@ -60,7 +60,7 @@ def test_a_person_goes_from_files_pictures_and_figures(dataset):
 
     before, files = rows_of(dataset), files_of(dataset)
     said = remove_from_dataset(dataset, ["anna"])
-    assert said == f"{dataset}: 1 persons and 0 videos were taken out, 6 pairs in all"
+    assert said == f"{dataset}: 1 person and 0 videos were taken out, 6 pairs in all"
     assert rows_of(dataset) == [row for row in before if row["speaker_id"] != "anna"]
     refused = refused_of(dataset)
     assert not [row for row in refused if row["video_id"].startswith("anna/")]
@@ -69,7 +69,7 @@ def test_a_person_goes_from_files_pictures_and_figures(dataset):
     assert after["contact_sheet.png"] != files["contact_sheet.png"]
     assert after["histograms.png"] != files["histograms.png"]
     card = after["README.md"].decode()
-    assert "1 persons and 0 videos, 6 pairs in all, were taken out" in " ".join(card.split())
+    assert "1 person and 0 videos, 6 pairs in all, were taken out" in " ".join(card.split())
     assert "Of the 7 persons" in card and "anna" not in card
     assert read_about(dataset / "README.md")["videos"] == len(FILMS) - 3
     assert b"anna" not in after["removed.json"]
@@ -119,7 +119,7 @@ def test_the_command_removes_and_building_again_keeps_them_out(films, dataset, c
     names = dataset.parent / "names.txt"
     names.write_text("# asked on paper\nanna # and her brother\n\n  bert\nx.mp4\n")
     assert main(["built", str(dataset), "--remove", str(names)]) == 0
-    assert "2 persons and 1 videos were taken out, 12 pairs" in capsys.readouterr().out
+    assert "2 persons and 1 video were taken out, 12 pairs" in capsys.readouterr().out
     after = files_of(dataset)
     assert build(films, dataset) == 0 and files_of(dataset) == after  # finished, and stays so
     assert main(["built", str(dataset), "--remove", str(names)]) == 0  # asked once more
@@ -176,7 +176,11 @@ def test_no_copy_takes_the_place_of_a_video_that_was_taken_out(tmp_path, monkeyp
     assert "the same recording as first.mp4" in {
         r["detail"] for r in refused_of(tmp_path / "pairs")
     }
-    remove_from_dataset(tmp_path / "pairs", ["first.mp4"])
+    copy = shutil.copytree(tmp_path / "pairs", tmp_path / "copy")
+    said = remove_from_dataset(copy, ["copy.mp4"])
+    kept = "copy.mp4 is the same recording as first.mp4, which stays: list first.mp4 too"
+    assert said.endswith(f"0 pairs in all; {kept}")
+    assert "stays" not in remove_from_dataset(tmp_path / "pairs", ["first.mp4"])
     assert build(films, tmp_path / "again", "--known", tmp_path / "pairs") == 0
     rows = rows_of(tmp_path / "again") + refused_of(tmp_path / "again")
     assert {row["video_id"] for row in rows} == {"other.mp4"}
@@ -229,6 +233,14 @@ def test_a_removal_killed_while_files_are_moved_is_finished(dataset, monkeypatch
     (ready / "contact_sheet.png").replace(dataset / "contact_sheet.png")  # one file was moved
     finish_removal(dataset)
     assert files_of(dataset) == files_of(other)
+
+
+def test_nothing_is_left_where_all_were_taken_out(films, dataset, tmp_path, capsys):
+    alone = make_films(tmp_path / "alone", {"anna/0.mp4": "person:anna"})
+    remove_from_dataset(dataset, ["anna"])
+    assert build(alone, tmp_path / "other", "--known", dataset) == 1
+    said = "none of 1 videos gave a pair, and 1 of them stay out, as was asked with --remove: see"
+    assert said in capsys.readouterr().err
 
 
 def test_a_killed_removal_is_finished_before_the_data_set_is_taken_as_known(

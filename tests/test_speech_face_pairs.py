@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from dataset_scripts.assembly import make_plan
-from dataset_scripts.data_card import read_about
+from dataset_scripts.data_card import measure, read_about, render_card, split_files
 from dataset_scripts.identities import IdentityConfig
 from dataset_scripts.pair_table import SPLITS
 from dataset_scripts.records import SourceVideo
@@ -147,7 +147,7 @@ def test_card_tells_what_is_there(built):
         "Asking for removal",
         "re-animated to a",
         "Identifying anybody",
-        " 1 files beside them are no videos.",
+        " 1 file beside them is no video.",
     ):
         assert words in card.text, words
     assert str(ROOT) not in card.text and "/tmp" not in card.text
@@ -156,6 +156,37 @@ def test_card_tells_what_is_there(built):
     assert (
         f"| sharpness | variance of the Laplacian of the aligned face | {quartiles} |" in card.text
     )
+
+
+def test_the_card_of_little_is_written_in_good_grammar(tmp_path):
+    films = make_films(tmp_path / "films", {"a.mp4": "person:x", "b.mp4": "person:y"})
+    output = tmp_path / "pairs"
+    assert build("folder", films, "--output", output) == 0
+    figures = measure(split_files(output), output / "refused.parquet")
+    about = read_about(output / "README.md") | {"hours_read": 0.0004, "videos": 1}
+    figures.refused_videos.clear()
+    figures.refused_segments.clear()
+    figures.speakers = {"train": {"x"}, "validation": set(), "test": set()}
+    card = render_card(about, figures)
+    for words in (
+        "of 1 video, 0.0004 hours of which",
+        "Of the 1 person, the source names 0 (`speaker_source: label`); 1 was found by the face",
+        "## What was refused\n\nNothing.\n\n## How it was made",
+    ):
+        assert words in card, words
+    assert "| reason |" not in card and " 0.00 " not in card.replace("| 0 | 0 | 0.00 |", "")
+
+
+def test_what_the_card_says_of_reading_is_true(built, monkeypatch, tmp_path):
+    import datasets
+    import soundfile
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    card = (built / "README.md").read_text()
+    snippet = card.split("```python\n")[1].split("```")[0]
+    names = {"datasets": datasets, "soundfile": soundfile, "io": io, "FOLDER": str(built)}
+    exec(snippet, names)
+    assert names["sampling_rate"] == 16000 and len(names["speech"])
 
 
 def test_contact_sheet_shows_ten_persons_and_histograms_five_columns(built):
