@@ -1,8 +1,66 @@
-"""The benchmark runs on any checkpoint and prints every stage."""
+"""The benchmarks run on small things and print every stage."""
 
+import json
 import re
 
+import numpy as np
 import pytest
+
+from modeling_speech2face import load_audio
+from tests.drawn_face import draw_face, empty_scene, mouth_of
+from tests.film_files import write_video
+
+SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, sample_recording):
+    """A folder with a drawn face that speaks, and the truth that films of the cast have."""
+    speech = load_audio(sample_recording)[: SECONDS * 16000]
+    scene = empty_scene()
+    mouths = mouth_of(speech, SECONDS * 25)
+    heads = [(160 + 5 * np.sin(k / 15), 120) for k in range(len(mouths))]
+    pictures = [draw_face(scene, at, opening=o) for at, o in zip(heads, mouths, strict=True)]
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "videos").mkdir()
+    path = write_video(folder / "videos" / "one.mkv", pictures, sounds=[speech])
+    truth = {"width": 320, "height": 240, "fps": 25.0}
+    path.with_suffix(".json").write_text(json.dumps(truth))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_pairs_times_every_step(film, capsys):
+    from tests.benchmarks.pairs import main, measure_memory
+
+    main([str(film), "--lines", "240", "--engines"])
+    printed = capsys.readouterr().out
+    shares = dict(re.findall(r"^  ([a-z][a-z ]+?) +([\d.]+)%", printed, re.MULTILINE))
+    assert {"detect", "decode", "landmarks", "synchrony", "speech", "embed"} <= set(shares)
+    assert sum(map(float, shares.values())) == pytest.approx(100, abs=1)
+    assert float(re.search(r"ratio +([\d.]+)", printed)[1]) > 1  # it does more than that
+    with pytest.raises(SystemExit, match="no films of 360 lines"):
+        main([str(film)])
+    with pytest.raises(SystemExit, match="more films"):
+        list(measure_memory(film, [50]))
+
+
+@pytest.mark.slow
+def test_the_table_of_clips_counts_what_was_wished(film, capsys):
+    from tests.benchmarks.clips import main
+
+    (film / "videos" / "text.mp4").write_text("no film")
+    lines = ["file\tkind\tgroup", "one.mkv\tpositive\tdrawn", "one.mkv\tnegative\tdrawn"]
+    lines += ["text.mp4\tnegative\tdamaged", "text.mp4\tpositive\tdamaged"]
+    (film / "videos" / "CLIPS.tsv").write_text("\n".join(lines))
+    main([str(film / "videos")])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[:4].strip() for line in printed[:4]] == ["ok", "NOT", "ok", "NOT"]
+    assert "unreadable x1" in printed[2]
+    assert [line.split()[:5] for line in printed[-2:]] == [
+        ["positive", "all", "1", "of", "2"],
+        ["negative", "all", "1", "of", "2"],
+    ]
 
 
 @pytest.mark.slow
