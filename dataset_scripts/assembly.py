@@ -18,8 +18,8 @@ from dataset_scripts.identities import (
     assign_identities,
 )
 from dataset_scripts.near_duplicates import find_duplicates
-from dataset_scripts.pair_table import SPLITS
 from dataset_scripts.records import Refusal
+from dataset_scripts.splits import SPLITS
 from dataset_scripts.units import Unit, read_pairs, read_unit
 
 REMOVED_FILE = "removed.json"

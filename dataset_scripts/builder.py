@@ -37,7 +37,7 @@ from dataset_scripts.engines import run_units
 from dataset_scripts.extraction import ExtractionConfig
 from dataset_scripts.face_crops import extract_unit
 from dataset_scripts.identities import IdentityConfig, Person
-from dataset_scripts.pair_table import SPLITS, pair_features
+from dataset_scripts.pair_table import pair_features
 from dataset_scripts.records import Extraction, Refusal, SourceVideo
 from dataset_scripts.removal import finish_removal
 from dataset_scripts.sources import (
@@ -48,6 +48,7 @@ from dataset_scripts.sources import (
     list_folder,
     list_voxceleb,
 )
+from dataset_scripts.splits import SPLITS
 from dataset_scripts.units import Unit, UnitWork, unit_name
 
 BUILDER = "dataset_scripts.speech_face_pairs"

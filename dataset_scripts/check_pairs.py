@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-SPLITS = ("train", "validation", "test")
+from dataset_scripts.splits import SPLITS
+
 NEAR = 0.6  # of a face's size: how far a pair's face may lie from a person's true place
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_scripts.pair_table import SPLITS, contact_sheet
+from dataset_scripts.pair_table import contact_sheet
 from dataset_scripts.records import REASONS
+from dataset_scripts.splits import SPLITS
 
 QUALITY = {
     "sync_score": "how surely the mouth moves with the speech",

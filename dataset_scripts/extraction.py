@@ -7,7 +7,6 @@ time and memory. D: numbers in an embedding.
 import bisect
 import contextlib
 import functools
-import hashlib
 import itertools
 import math
 from collections import defaultdict
@@ -20,7 +19,7 @@ from dataset_scripts.face_tracks import FaceCandidate, FaceTrack, TrackingConfig
 from dataset_scripts.faces import detect_boxes, get_recogniser
 from dataset_scripts.frame_quality import exposure, frontality
 from dataset_scripts.near_duplicates import fingerprint
-from dataset_scripts.pair_table import flac_bytes, jpeg_bytes, sharpness
+from dataset_scripts.pair_table import flac_bytes, jpeg_bytes, new_pair, sharpness
 from dataset_scripts.records import (
     FRAMES_PER_SECOND,
     SAMPLING_RATE,
@@ -514,20 +513,12 @@ class _VideoWork:
 
     def _pair(self, moment, choice, seen, portrait: _Portrait, clip: bytes, number: int) -> dict:
         """A row of the data contract."""
-        video = self.video
-        start_s = round(self.start_s + seen.start / FRAMES_PER_SECOND, 3)
-        end_s = round(self.start_s + seen.end / FRAMES_PER_SECOND, 3)
-        name = f"{video.video_id} {start_s} {end_s}" + (f" {number}" if number else "")
-        pair_id = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+        start_s = self.start_s + seen.start / FRAMES_PER_SECOND
+        end_s = self.start_s + seen.end / FRAMES_PER_SECOND
         best = sorted(self.portraits[choice.face], key=lambda p: -p.quality)[:TRACK_FACES]
         return {
-            "pair_id": pair_id,
-            "audio": {"bytes": clip, "path": f"{pair_id}.flac"},
-            "face": {"bytes": portrait.picture, "path": f"{pair_id}.jpg"},
+            **new_pair(self.video, start_s, end_s, clip, portrait.picture, number),
             "face_embedding": portrait.embedding,
-            "video_id": video.video_id,
-            "start_s": start_s,
-            "end_s": end_s,
             "face_time_s": portrait.time_s,
             "face_position": list(portrait.place),
             "sync_score": choice.score,
@@ -535,15 +526,6 @@ class _VideoWork:
             "sharpness": portrait.sharpness,
             "speech_ratio": moment.speech.speech_ratio,
             "face_size_px": portrait.size_px,
-            "gender": video.gender,
-            "age": video.age,
-            "language": video.language,
-            "landmarks": None,
-            "traits": video.traits,
-            "voice_parameters": video.voice_parameters,
-            "voice_id": video.voice_id,
-            "source": video.source,
-            "licence": video.licence,
             "track": choice.face,
             "track_embedding": np.mean([p.embedding for p in best], axis=0),
         }

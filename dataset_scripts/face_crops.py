@@ -5,7 +5,6 @@ measured there: the source vouches for it, and `sync_score` stays empty.
 """
 
 import functools
-import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from dataset_scripts.extraction import ExtractionConfig, extract_pairs
 from dataset_scripts.faces import DetectedFace, align_face, detect_faces, get_recogniser
 from dataset_scripts.frame_quality import exposure, frontality
 from dataset_scripts.near_duplicates import fingerprint
-from dataset_scripts.pair_table import flac_bytes, jpeg_bytes, sharpness
+from dataset_scripts.pair_table import flac_bytes, jpeg_bytes, new_pair, sharpness
 from dataset_scripts.records import (
     SAMPLING_RATE,
     Extraction,
@@ -177,17 +176,10 @@ def _problem(face: _Face, config: ExtractionConfig) -> str | None:
 def _pair(video: SpeechAndCrops, segment, speech: np.ndarray, face: _Face, embedding) -> dict:
     """A row of the data contract."""
     start_s, end_s = round(segment.start_s, 3), round(segment.end_s, 3)
-    name = f"{video.video_id} {start_s} {end_s}"
-    pair_id = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
     clip = speech[round(start_s * SAMPLING_RATE) : round(end_s * SAMPLING_RATE)]
     return {
-        "pair_id": pair_id,
-        "audio": {"bytes": flac_bytes(clip), "path": f"{pair_id}.flac"},
-        "face": {"bytes": jpeg_bytes(face.aligned), "path": f"{pair_id}.jpg"},
+        **new_pair(video, start_s, end_s, flac_bytes(clip), jpeg_bytes(face.aligned)),
         "face_embedding": embedding,
-        "video_id": video.video_id,
-        "start_s": start_s,
-        "end_s": end_s,
         "face_time_s": None,  # the crops say nothing of the clip's own time
         "face_position": list(face.place),  # in the crop
         "sync_score": None,
@@ -195,15 +187,6 @@ def _pair(video: SpeechAndCrops, segment, speech: np.ndarray, face: _Face, embed
         "sharpness": face.sharpness,
         "speech_ratio": segment.speech_ratio,
         "face_size_px": face.size_px,
-        "gender": video.gender,
-        "age": video.age,
-        "language": video.language,
-        "landmarks": None,
-        "traits": video.traits,
-        "voice_parameters": video.voice_parameters,
-        "voice_id": video.voice_id,
-        "source": video.source,
-        "licence": video.licence,
         "track": 0,
     }
 

@@ -1,13 +1,13 @@
 """The columns of a speech-face pair, and how speech and faces are stored in them."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 
 import numpy as np
 
-from dataset_scripts.records import SAMPLING_RATE
+from dataset_scripts.records import SAMPLING_RATE, SourceVideo
 
-SPLITS = ("train", "validation", "test")
 JPEG_QUALITY = 95
 TILE, CAPTION = 224, 16  # pixels of a contact sheet's picture, and of the line below it
 
@@ -66,6 +66,43 @@ def pair_features(face_embedding_size: int):
             "licence": text,
         }
     )
+
+
+def new_pair(
+    video: SourceVideo, start_s: float, end_s: float, speech: bytes, face: bytes, number: int = 0
+) -> dict:
+    """A pair, as far as it follows from where it comes from.
+
+    Args:
+        video: as its source lists it.
+        start_s, end_s: of the speech in the file, seconds.
+        speech: FLAC.
+        face: JPEG.
+        number: of several pairs of the same speech.
+
+    Returns:
+        Columns of the data contract, with the stable `pair_id`; what is measured is to be added.
+    """
+    start_s, end_s = round(start_s, 3), round(end_s, 3)
+    name = f"{video.video_id} {start_s} {end_s}" + (f" {number}" if number else "")
+    pair_id = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+    return {
+        "pair_id": pair_id,
+        "audio": {"bytes": speech, "path": f"{pair_id}.flac"},
+        "face": {"bytes": face, "path": f"{pair_id}.jpg"},
+        "video_id": video.video_id,
+        "start_s": start_s,
+        "end_s": end_s,
+        "gender": video.gender,
+        "age": video.age,
+        "language": video.language,
+        "landmarks": None,
+        "traits": video.traits,
+        "voice_parameters": video.voice_parameters,
+        "voice_id": video.voice_id,
+        "source": video.source,
+        "licence": video.licence,
+    }
 
 
 def flac_bytes(clip: np.ndarray) -> bytes:

@@ -15,10 +15,10 @@ import pytest
 from dataset_scripts.assembly import make_plan
 from dataset_scripts.data_card import measure, read_about, render_card, split_files
 from dataset_scripts.identities import IdentityConfig
-from dataset_scripts.pair_table import SPLITS
 from dataset_scripts.records import SourceVideo
 from dataset_scripts.sources import list_folder
 from dataset_scripts.speech_face_pairs import main
+from dataset_scripts.splits import SPLITS
 from dataset_scripts.units import Unit, UnitWork, unit_name
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract

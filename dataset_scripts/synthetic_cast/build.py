@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from dataset_scripts.pair_table import (
-    SPLITS,
     contact_sheet,
     flac_bytes,
     jpeg_bytes,
@@ -27,6 +26,7 @@ from dataset_scripts.pair_table import (
     pair_features,
     sharpness,
 )
+from dataset_scripts.splits import SPLITS
 from dataset_scripts.synthetic_cast.laws import LAWS, draw_member
 from dataset_scripts.synthetic_cast.traits import CastMember
 from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, render_voice
