@@ -7,20 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dataset_scripts.near_duplicates import find_duplicates
 from dataset_scripts.records import Refusal
 from dataset_scripts.splits import DEFAULT_SHARES, DEVELOPMENT, split_of
-
-__all__ = [
-    "FaceTrack",
-    "Identities",
-    "IdentityConfig",
-    "Person",
-    "assign_identities",
-    "cluster_faces",
-    "find_duplicates",
-    "threshold_for",
-]
 
 OTHERS = ("refuse", "cluster")
 

@@ -7,13 +7,10 @@ missing shards, and ends with the same bytes.
 import functools
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +25,7 @@ from dataset_scripts.pair_table import (
 )
 from dataset_scripts.splits import SPLITS
 from dataset_scripts.synthetic_cast.laws import LAWS, draw_member
+from dataset_scripts.synthetic_cast.processes import run_tasks
 from dataset_scripts.synthetic_cast.traits import CastMember
 from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, render_voice
 
@@ -126,30 +124,18 @@ def _make_shards(
     finished = config.speakers - sum(len(members[path]) for path in missing)
     used = {voice.voice_id: voice for voice in base_voices}
     tasks = [
-        (path, members[path], {m.voice.voice_id: used[m.voice.voice_id] for m in members[path]})
+        (
+            path,
+            members[path],
+            {m.voice.voice_id: used[m.voice.voice_id] for m in members[path]},
+            config,
+        )
         for path in missing
     ]
     with tqdm(total=config.speakers, initial=finished, desc="cast", unit="speaker") as progress:
-        for path in _run(tasks, config, workers):
+        for path in run_tasks(make_shard, tasks, workers):
             progress.update(len(members[path]))
     return list(members)
-
-
-def _run(tasks: list[tuple], config: CastConfig, workers: int) -> Iterator[Path]:
-    """Makes shards, in this process or in several, and yields each when it is written."""
-    if workers == 1 or len(tasks) <= 1:
-        for path, members, voices in tasks:
-            yield make_shard(path, members, voices, config)
-        return
-    # Read when a worker imports its libraries: one core each, and none that spins for another.
-    os.environ.update(LP_NUM_THREADS="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(make_shard, *task, config) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def make_shard(

@@ -7,11 +7,8 @@ killed run makes the missing films, and ends with the same bytes.
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,7 @@ from .film_sound import compose_music, make_noise
 from .film_truth import describe_film
 from .film_writing import write_film
 from .laws import draw_member
+from .processes import run_tasks
 from .voices import BaseVoice, render_voice
 
 SAMPLING_RATE = 16000  # Hz
@@ -144,19 +142,7 @@ def _run(
         (script, [used[name] for name in sorted({m.voice.voice_id for m in script.people})], folder)
         for script in scripts
     ]
-    if workers == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield make_film(*task)
-        return
-    # Read when a worker imports its libraries: one core each, and none that spins for another.
-    os.environ.update(LP_NUM_THREADS="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(make_film, *task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return run_tasks(make_film, tasks, workers)
 
 
 def _about(config: FilmsConfig, base_voices: Sequence[BaseVoice]) -> dict:
