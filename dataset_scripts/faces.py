@@ -172,6 +172,31 @@ def predict_landmarks(grey: np.ndarray, box: Box) -> np.ndarray:
     return _predict_landmarks(np.ascontiguousarray(grey), box)
 
 
+def predict_landmarks_68(grey: np.ndarray, box: Box) -> np.ndarray:
+    """Places 68 landmarks (jaw, brows, nose, eyes, mouth) in a box that holds a face.
+
+    dlib's file for it was trained on the iBUG 300-W pictures, whose licence excludes commercial
+    use: it measures faces here, and nothing that ships depends on it.
+
+    Args:
+        grey: (height, width) uint8.
+        box: (left, top, right, bottom), pixels, as the detector draws it around a face.
+
+    Returns:
+        (68, 2) float32, pixels, in the order of iBUG 300-W: 0-16 jaw, 17-26 brows, 27-35 nose,
+        36-47 eyes, 48-67 mouth; left and right as the viewer sees them.
+
+    Raises:
+        ValueError: for an array that is no grey picture.
+    """
+    import dlib
+
+    _check_grey(grey)
+    rectangle = dlib.rectangle(*(round(side) for side in box))
+    shape = _predictor_of_68_landmarks()(np.ascontiguousarray(grey), rectangle)
+    return np.array([(p.x, p.y) for p in shape.parts()], np.float32)
+
+
 def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
     """Cuts out a face, upright and scaled, as dlib's chip.
 
@@ -245,6 +270,13 @@ def _dlib_tools():
 
     predictor = dlib.shape_predictor(str(_model_file("shape_predictor_5_face_landmarks.dat")))
     return dlib.get_frontal_face_detector(), predictor
+
+
+@functools.cache
+def _predictor_of_68_landmarks():  # 100 MB: only who asks for it loads it
+    import dlib
+
+    return dlib.shape_predictor(str(_model_file("shape_predictor_68_face_landmarks.dat")))
 
 
 def _model_file(name: str) -> Path:

@@ -28,10 +28,13 @@ class Pairs:
         teacher: name of the recogniser whose embeddings these are.
         speakers: (N,) index of each pair's speaker, 0 to number of speakers - 1.
         speaker_names: their ids.
+        pair_ids: (N,) names of the pairs, as the data set states them.
         embeddings: (N, D) float32, as the teacher gives them.
         genders: (N,) "female", "male" or "".
+        ages: (N,) years, NaN where the data set states none.
         voice_sources: (N,) what comes before "/" in voice_id ("librispeech", "kokoro"), or "".
         traits: one dict a pair, empty where the data set states none.
+        voice_parameters: likewise.
         faces: (N, 3, pixels, pixels) uint8.
         samples: (all samples,) int16, one recording after the other.
         ends: (N + 1,) where each recording starts, and where the last ends.
@@ -41,10 +44,13 @@ class Pairs:
     teacher: str
     speakers: np.ndarray
     speaker_names: list[str]
+    pair_ids: list[str]
     embeddings: np.ndarray
     genders: np.ndarray
+    ages: np.ndarray
     voice_sources: np.ndarray
     traits: list[dict]
+    voice_parameters: list[dict]
     faces: np.ndarray
     samples: np.ndarray
     ends: np.ndarray
@@ -81,7 +87,7 @@ def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
         ValueError: if the data set names no teacher.
     """
     teacher = teacher_of(dataset)
-    table = _open(dataset, split, cache)
+    table = open_split(dataset, split, cache)
     folder = Path(cache) / f"{_fingerprint(table, pixels)}-{split}-{pixels}"
     if not (folder / "complete").exists():
         _decode(table, folder, pixels)
@@ -97,10 +103,13 @@ def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
         teacher=teacher,
         speakers=speakers,
         speaker_names=names.tolist(),
+        pair_ids=column("pair_id", ""),
         embeddings=np.asarray(table["face_embedding"], np.float32),
         genders=np.asarray(column("gender", "")),
+        ages=np.asarray(column("age", np.nan), np.float64),
         voice_sources=np.asarray([v.split("/")[0] for v in column("voice_id", "")]),
         traits=column("traits", {}),
+        voice_parameters=column("voice_parameters", {}),
         faces=np.load(folder / "faces.npy", mmap_mode="r"),
         samples=np.load(folder / "samples.npy", mmap_mode="r"),
         ends=np.load(folder / "ends.npy"),
@@ -181,7 +190,17 @@ def rows_of_batch(seed: int, batch: int, batch_size: int, num_rows: int) -> np.n
     return speakers_of_batch(seed, batch, batch_size, num_rows)
 
 
-def _open(dataset: str, split: str, cache: str) -> Any:
+def open_split(dataset: str, split: str, cache: str) -> Any:
+    """One split as a `datasets.Dataset` whose speech and faces are still encoded.
+
+    Args:
+        dataset: as for `load_pairs`.
+        split: "train", "validation" or "test".
+        cache: folder for what `datasets` keeps.
+
+    Raises:
+        FileNotFoundError: if the folder has no such split.
+    """
     from datasets import Audio, Features, Image, load_dataset
 
     if Path(dataset).is_dir():

@@ -1,0 +1,238 @@
+"""What a checkpoint makes: predictions from recordings, draws, and decoded faces.
+
+Everything is made once and kept in a `Store`, and every image has a seed of its own.
+
+Letters: N recordings or images, n draws of one recording, D size of the face embedding, S side of
+an image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from training.data import SAMPLING_RATE
+from training.evaluation.store import Store, fingerprint, key_of, seed_of
+
+DECODED_AT_ONCE = 4  # images; more are no faster on a CPU
+
+
+class Recordings(Protocol):
+    """Whatever has recordings: `subjects.Subjects` and `subjects.Voices`."""
+
+    name: str
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    def speech(self, index: int) -> np.ndarray:
+        """A recording, (samples,) float32 at 16 kHz, -1 to 1."""
+
+
+def load_checkpoint(name: str) -> tuple[Any, str]:
+    """Loads a `Speech2FacePipeline`, and says which one it is.
+
+    Args:
+        name: "demo" for the weights that come with the package, a folder, or a name on the Hub.
+
+    Returns:
+        The pipeline, without a progress bar of its own, and its fingerprint.
+
+    Raises:
+        FileNotFoundError: if it cannot be had.
+    """
+    from modeling_speech2face import Speech2FacePipeline
+
+    try:
+        if name == "demo":
+            pipeline = Speech2FacePipeline.from_demo()
+        else:
+            pipeline = Speech2FacePipeline.from_pretrained(name)
+    except (OSError, ValueError) as error:  # the Hub's own messages run over several lines
+        raise FileNotFoundError(
+            f"{name} cannot be loaded: give demo, a pipeline folder, see "
+            "training.assemble_checkpoint, or a Hub repository that can be reached"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, checkpoint_fingerprint(pipeline)
+
+
+def checkpoint_fingerprint(pipeline: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of all weights and settings, wherever they lie."""
+    parts = [_settings(pipeline.config)]
+    for name, component in sorted(pipeline.components.items()):
+        parts += [name, _settings(getattr(component, "config", None) or component)]
+        if hasattr(component, "state_dict"):
+            for key, weight in sorted(component.state_dict().items()):
+                parts += [key, weight.detach().float().cpu().numpy()]
+    return fingerprint(*parts)
+
+
+def _settings(config: Any) -> dict:
+    """A configuration without what does not change a result: versions and places."""
+    content = config.to_dict() if hasattr(config, "to_dict") else config
+    content = dict(content) if hasattr(content, "items") else {}
+    return {
+        key: value
+        for key, value in content.items()
+        if not key.startswith("_") and not key.endswith("_version") and key != "name_or_path"
+    }
+
+
+def predict(
+    pipeline: Any, recordings: Recordings, seconds: float, store: Store
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicts the face embedding of each recording from its beginning.
+
+    Where the voice encoder refuses a recording because it hears no speech, the same clip is
+    embedded as it is, so that no recording is left out; `heard` tells.
+
+    Args:
+        pipeline: a `Speech2FacePipeline`.
+        recordings: `Subjects` or `Voices`.
+        seconds: of each recording, from its start; a shorter one is looped as the encoder does.
+        store: where the predictions are kept.
+
+    Returns:
+        Centred predictions (N, D) float32, and heard (N,) bool.
+    """
+    samples = round(seconds * SAMPLING_RATE)
+
+    def make(start: int, stop: int) -> dict[str, np.ndarray]:
+        clips = [recordings.speech(index)[:samples] for index in range(start, stop)]
+        predictions, heard = zip(*(_embed(pipeline, clip) for clip in clips), strict=True)
+        return {"predictions": np.stack(predictions), "heard": np.asarray(heard)}
+
+    key = key_of(
+        f"predictions {recordings.name} {seconds:g}s",
+        checkpoint_fingerprint(pipeline),
+        recordings.fingerprint,
+        samples,
+    )
+    rows = store.rows(key, len(recordings), make, label=f"listening to {seconds:g} s")
+    return np.asarray(rows["predictions"]), np.asarray(rows["heard"])
+
+
+def _embed(pipeline: Any, clip: np.ndarray) -> tuple[np.ndarray, bool]:
+    from modeling_speech2face import NoSpeechError
+
+    encoder = pipeline.voice_encoder
+    try:
+        embedding = encoder.embed_recording(clip, SAMPLING_RATE, pipeline.feature_extractor)
+        return embedding.cpu().numpy(), True
+    except NoSpeechError:
+        return encoder.embed_clip(clip, SAMPLING_RATE).cpu().numpy(), False
+
+
+def seeds_of(seed: int, names: Sequence[str], purpose: str, count: int | None = None) -> np.ndarray:
+    """A seed for every name, (N,) int64, or `count` of them, (N, count); see `seed_of`."""
+    numbers = range(count or 1)
+    seeds = [[seed_of(seed, name, purpose, number) for number in numbers] for name in names]
+    seeds = np.asarray(seeds, np.int64).reshape(len(names), len(numbers))
+    return seeds[:, 0] if count is None else seeds
+
+
+def draw(pipeline: Any, predictions: np.ndarray, seeds: np.ndarray, n: int = 1) -> np.ndarray:
+    """Draws faces that fit each recording, from N(prediction, residual covariance).
+
+    Args:
+        pipeline: a `Speech2FacePipeline`.
+        predictions: (N, D) centred.
+        seeds: (N,) one a recording; its i-th draw depends on nothing but its seed and i.
+        n: draws of each.
+
+    Returns:
+        (N, n, D) float32, raw as the recogniser gives embeddings: the pipeline's centre is added.
+    """
+    import torch
+
+    encoder = pipeline.voice_encoder
+    mean = encoder.face_embedding_mean.float().cpu().numpy()
+    draws = []
+    for prediction, seed in zip(predictions, seeds, strict=True):
+        generator = torch.Generator().manual_seed(int(seed))
+        centre = torch.from_numpy(np.array(prediction, np.float32))
+        # One at a time: a larger draw is not the smaller one and more.
+        drawn = [encoder.sample_face_embeddings(centre, 1, generator) for _ in range(n)]
+        draws.append(torch.cat(drawn).cpu().numpy())
+    return np.stack(draws) + mean
+
+
+@dataclass(frozen=True)
+class DiffusionDecoder:
+    """The pipeline's UNet as a function from embeddings to images.
+
+    Attributes:
+        pipeline: a `Speech2FacePipeline`.
+        steps: of denoising.
+        guidance_scale: strength of classifier-free guidance.
+        fingerprint: of the checkpoint and these settings.
+        name: what tables call it.
+    """
+
+    pipeline: Any
+    steps: int
+    guidance_scale: float
+    fingerprint: str
+    name: str = "diffusion"
+
+    def __call__(self, embeddings: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Images (N, S, S, 3) uint8 of raw embeddings (N, D), each from its seed of (N,)."""
+        import torch
+
+        images = self.pipeline(
+            face_embedding=np.array(embeddings, np.float32),
+            num_images_per_prompt=1,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
+            output_type="np",
+        ).images
+        return (images * 255).round().astype(np.uint8)
+
+
+def decoders_of(
+    pipeline: Any, steps: int | None = None, guidance_scale: float | None = None
+) -> dict[str, DiffusionDecoder]:
+    """Every decoder that a pipeline has, by name.
+
+    Args:
+        pipeline: a `Speech2FacePipeline`.
+        steps: of denoising; the pipeline's default if None.
+        guidance_scale: the pipeline's default if None.
+    """
+    steps = pipeline.config.num_inference_steps if steps is None else steps
+    scale = pipeline.config.guidance_scale if guidance_scale is None else guidance_scale
+    key = fingerprint(checkpoint_fingerprint(pipeline), steps, scale)
+    return {"diffusion": DiffusionDecoder(pipeline, steps, scale, key)}
+
+
+def decode(
+    decoder: DiffusionDecoder, embeddings: np.ndarray, seeds: np.ndarray, store: Store, key: str
+) -> np.ndarray:
+    """Decodes embeddings to faces, a few at a time; a run that is killed continues.
+
+    Args:
+        decoder: one of `decoders_of`.
+        embeddings: (N, D) raw, as the recogniser gives them.
+        seeds: (N,) one an image.
+        store: where the images are kept.
+        key: what the images are, in words that people can read, for example "voice, 6 s".
+
+    Returns:
+        (N, S, S, 3) uint8, memory-mapped.
+    """
+    embeddings = np.asarray(embeddings, np.float32)
+    seeds = np.asarray(seeds, np.int64)
+    if embeddings.ndim != 2 or seeds.shape != embeddings.shape[:1]:
+        raise ValueError(
+            f"expected embeddings (N, D) and N seeds, got {embeddings.shape} and {seeds.shape}"
+        )
+    whole = key_of(f"faces {key} {decoder.name}", decoder.fingerprint, embeddings, seeds)
+
+    def make(start: int, stop: int) -> dict[str, np.ndarray]:
+        return {"images": decoder(embeddings[start:stop], seeds[start:stop])}
+
+    label = f"decoding {key}"
+    return store.rows(whole, len(embeddings), make, DECODED_AT_ONCE, label)["images"]
