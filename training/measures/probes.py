@@ -1,0 +1,356 @@
+"""Can a trait be read from an embedding at all? Linear probes whose chance is known.
+
+A probe is fitted on some speakers and read on others (10 folds by speaker, seeded), so that what it
+scores is what the features tell of people it never saw.
+
+**How it is fitted.** On each training speaker's mean features (so that the strength of the ridge,
+chosen by leaving one out, leaves out a person), standardised, `sklearn.linear_model.RidgeCV`. A
+number is predicted as it is, a class by one column a class, each divided by the class's share, and
+the highest wins: a rule that serves the mean accuracy over classes, not the largest class.
+
+**Why the intervals are wider than the resampling alone.** Every two folds test each other: what
+speaker i teaches about j is, by the symmetry of the ridge, what j teaches about i, and is counted
+twice. Where the features tell nothing, the variance of the score is therefore twice what
+resampling the finished predictions shows. The replicates' distances from the figure are stretched
+by sqrt(2) to that end. Where the features tell much, this is too wide, never too narrow (compare
+Bates, Hastie and Tibshirani, "Cross-validation: what does it estimate", 2021).
+
+**Why r has no bias.** A fold whose targets are high leaves a training set whose mean is low: pooled
+predictions of noise correlate below 0. Targets are therefore centred, and predictions centred and
+scaled, within each fold.
+
+**What is held equal** (`within`, for example gender and age). Numbers enter with their squares and
+apart by label; features and target are both freed of all that by regression on the training
+speakers ("partialling out", Robinson 1988; Chernozhukov et al. 2018), and the probe predicts what
+remains. What it adds is compared with a probe that is fitted alike, with the same covariates, but
+on the features of *other* people (the mean of several exchanges): that one has as much noise to
+fit, so that features that tell nothing beyond the covariates score above it by 0 on the mean, not
+below.
+
+Letters: N rows, S speakers, F features, K classes or 1, C columns of covariates, B resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.measures.attributes import balanced_accuracy
+from training.measures.resampling import Figure, SpeakerBootstrap
+
+FOLDS = 10
+LEAST_SPEAKERS = 20  # fewer teach a probe nothing: no figure
+LEAST_IN_A_CLASS = 8  # speakers; a class with fewer takes no part
+STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge, on standardised features
+EXCHANGES = 5  # of the features among people, for the covariates' own score
+WIDER = np.sqrt(2)  # see above
+
+
+def probe_number(
+    bootstrap: SpeakerBootstrap,
+    features: np.ndarray,
+    target: np.ndarray,
+    speakers: np.ndarray,
+    within: Sequence[np.ndarray] | np.ndarray | None = None,
+    kept: np.ndarray | None = None,
+) -> dict[str, Figure]:
+    """How well a number, for example a length or an age, is predicted from the features.
+
+    Args:
+        bootstrap: of the N rows' speakers.
+        features: (N, F), for example embeddings.
+        target: (N,); rows where it is unknown (NaN) take no part.
+        speakers: (N,) who must not be in two folds: the speakers, or wider families of them.
+        within: covariates (N,) each, or (N, C): labels or numbers to hold equal. Rows where one is
+            unknown ("" or NaN) take no part.
+        kept: (N,) booleans: the group that is measured; all if None.
+
+    Returns:
+        `r` between prediction and target, chance 0; with `within` both are what remains beyond the
+        covariates, and there are also `from_covariates`, the r with the target as it is of the
+        covariates and other people's features, and `above_covariates`, by how much the r of the
+        covariates and one's own features is higher (chance 0). No figure (None) for fewer than
+        `LEAST_SPEAKERS` speakers or a target that does not vary.
+    """
+    target = np.asarray(target, float)
+    group = _group(bootstrap, features, np.isfinite(target), within, kept)
+    rows, names = np.flatnonzero(group), ["r"]
+    names += [] if within is None else ["from_covariates", "above_covariates"]
+    varies = len(rows) and np.ptp(target[rows]) > 0
+    if not varies or len(np.unique(np.asarray(speakers)[rows])) < LEAST_SPEAKERS:
+        return _nobody(bootstrap, names, group)
+    truth, people = target[rows, None], np.asarray(speakers)[rows]
+    folds = _deal(people, None, bootstrap.seed)
+    design, inputs = _design(within, rows), np.asarray(features, float)[rows]
+    fit = _cross_fit(inputs, truth, design, people, folds)
+
+    def r(prediction: np.ndarray, actual: np.ndarray) -> Figure:
+        values = np.zeros((2, len(bootstrap)))
+        values[:, rows] = _within_folds(prediction, folds, True), _within_folds(actual, folds)
+        return _wider_r(bootstrap.correlation(*values, group))
+
+    figures = {"r": r(fit.beyond[:, 0], fit.remains[:, 0])}
+    if within is None:
+        return figures
+    others = [
+        _cross_fit(_exchanged(inputs, design, people, seed), truth, design, people, folds)
+        for seed in range(EXCHANGES)
+    ]
+    scores = [r(one.total[:, 0], truth[:, 0]) for one in [fit, *others]]
+    return figures | _against_covariates(bootstrap, scores, group)
+
+
+def probe_class(
+    bootstrap: SpeakerBootstrap,
+    features: np.ndarray,
+    target: np.ndarray,
+    speakers: np.ndarray,
+    within: Sequence[np.ndarray] | np.ndarray | None = None,
+    kept: np.ndarray | None = None,
+) -> dict[str, Figure]:
+    """How well a class, for example an eye colour, is predicted from the features.
+
+    Args:
+        bootstrap: of the N rows' speakers.
+        features: (N, F), for example embeddings.
+        target: (N,) labels; rows where it is unknown ("") take no part, nor do those of a class
+            with fewer than `LEAST_IN_A_CLASS` speakers (see `classes_probed`).
+        speakers: (N,) who must not be in two folds.
+        within: see `probe_number`.
+        kept: (N,) booleans: the group that is measured; all if None.
+
+    Returns:
+        `balanced_accuracy`, chance one in as many as there are classes; with `within` it is that
+        of the covariates and the features together, its chance is `from_covariates` (that of the
+        covariates and other people's features), and the test is `above_covariates`, by how much
+        it is higher (chance 0). No figure (None) for fewer than `LEAST_SPEAKERS` speakers or two
+        classes.
+    """
+    target, people = np.asarray(target, str), np.asarray(speakers)
+    group = _group(bootstrap, features, target != "", within, kept)
+    classes = classes_probed(target, people, group)
+    group &= np.isin(target, classes)
+    rows, names = np.flatnonzero(group), ["balanced_accuracy"]
+    names += [] if within is None else ["from_covariates", "above_covariates"]
+    if len(classes) < 2 or len(np.unique(people[rows])) < LEAST_SPEAKERS:
+        return _nobody(bootstrap, names, group)
+    people = people[rows]
+    truth = (target[rows, None] == np.asarray(classes)).astype(float)  # (N, K)
+    folds = _deal(people, target[rows], bootstrap.seed)
+    design, inputs = _design(within, rows), np.asarray(features, float)[rows]
+
+    def score(inputs: np.ndarray) -> Figure:
+        read = np.full(len(bootstrap), "", target.dtype)
+        fit = _cross_fit(inputs, truth, design, people, folds)
+        read[rows] = np.asarray(classes)[(fit.total / fit.shares).argmax(1)]
+        return _wider(balanced_accuracy(bootstrap, target, read, group), 0, 1)
+
+    own = score(inputs)
+    if within is None:
+        return {"balanced_accuracy": own}
+    others = [score(_exchanged(inputs, design, people, seed)) for seed in range(EXCHANGES)]
+    compared = _against_covariates(bootstrap, [own, *others], group)
+    own = bootstrap.figure(own.value, own.replicates, group, compared["from_covariates"].value)
+    return {"balanced_accuracy": own} | compared
+
+
+def classes_probed(
+    target: np.ndarray, speakers: np.ndarray, kept: np.ndarray | None = None
+) -> tuple[str, ...]:
+    """The classes that `probe_class` tells apart: those with `LEAST_IN_A_CLASS` speakers or more.
+
+    Args:
+        target: (N,) labels, "" where unknown.
+        speakers: (N,) who each row is.
+        kept: (N,) booleans: the group that is measured; all if None.
+    """
+    target, speakers = np.asarray(target, str), np.asarray(speakers)
+    known = (target != "") & (True if kept is None else np.asarray(kept, bool))
+    return tuple(
+        str(one)
+        for one in np.unique(target[known])
+        if len(np.unique(speakers[known & (target == one)])) >= LEAST_IN_A_CLASS
+    )
+
+
+@dataclass
+class _Fit:
+    """What is predicted of each row by a probe that did not see its speaker, all (N, K).
+
+    Attributes:
+        total: covariates and features together.
+        beyond: what the features add to the covariates.
+        remains: the target less what the covariates say.
+        shares: the mean target in the training folds.
+    """
+
+    total: np.ndarray
+    beyond: np.ndarray
+    remains: np.ndarray
+    shares: np.ndarray
+
+
+def _cross_fit(
+    features: np.ndarray,
+    target: np.ndarray,
+    design: np.ndarray,
+    speakers: np.ndarray,
+    folds: np.ndarray,
+) -> _Fit:
+    """Fits the probe on each fold's complement, (N, F) and (N, C) to (N, K)."""
+    from sklearn.linear_model import RidgeCV
+
+    fit = _Fit(*(np.zeros(target.shape) for _ in range(4)))
+    _, index = np.unique(speakers, return_inverse=True)
+    mean_features, mean_target, mean_design, fold_of = (
+        _means(table, index) for table in (features, target, design, folds[:, None])
+    )
+    for fold in range(folds.max() + 1):
+        train, test = fold_of[:, 0] != fold, folds == fold
+        # Both are freed of the covariates (one of which is the constant) by one regression.
+        both = np.hstack([mean_features[train], mean_target[train]])
+        slopes = np.linalg.lstsq(mean_design[train], both, rcond=None)[0]  # (C, F + K)
+        left = both - mean_design[train] @ slopes
+        inputs, outputs = np.split(left, [features.shape[1]], axis=1)
+        scale = inputs.std(0)
+        scale[scale < 1e-9 * np.abs(mean_features).max()] = np.inf  # does not vary: take no part
+        ridge = RidgeCV(alphas=STRENGTHS, fit_intercept=False).fit(inputs / scale, outputs)
+        explained = design[test] @ slopes
+        inputs = features[test] - explained[:, : features.shape[1]]
+        by_covariates = explained[:, features.shape[1] :]
+        fit.beyond[test] = ridge.predict(inputs / scale).reshape(by_covariates.shape)
+        fit.total[test] = by_covariates + fit.beyond[test]
+        fit.remains[test] = target[test] - by_covariates
+        fit.shares[test] = mean_target[train].mean(0)
+    return fit
+
+
+def _means(table: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Mean rows (S, ...) of each speaker."""
+    sums = np.zeros((index.max() + 1, table.shape[1]))
+    np.add.at(sums, index, table)
+    return sums / np.bincount(index)[:, None]
+
+
+def _deal(speakers: np.ndarray, classes: np.ndarray | None, seed: int) -> np.ndarray:
+    """The fold (N,) of each row: speakers dealt in random order, of each class alike."""
+    names, first = np.unique(speakers, return_index=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    if classes is not None:
+        order = order[np.argsort(classes[first][order], kind="stable")]
+    fold = np.empty(len(names), int)
+    fold[order] = np.arange(len(names)) % min(FOLDS, len(names) // 2)
+    return fold[np.searchsorted(names, speakers)]
+
+
+def _within_folds(values: np.ndarray, folds: np.ndarray, scaled: bool = False) -> np.ndarray:
+    """Values (N,) centred in each fold, and divided by their deviation there if `scaled`."""
+    rows = np.bincount(folds)
+    values = values - (np.bincount(folds, values) / rows)[folds]
+    if not scaled:
+        return values
+    deviation = np.sqrt(np.bincount(folds, values**2) / rows)
+    return values / np.where(deviation > 0, deviation, 1)[folds]
+
+
+def _exchanged(
+    features: np.ndarray, design: np.ndarray, speakers: np.ndarray, seed: int
+) -> np.ndarray:
+    """Features (N, F) that agree with the covariates as before, and else are another person's."""
+    explained = design @ np.linalg.lstsq(design, features, rcond=None)[0]
+    names, index = np.unique(speakers, return_inverse=True)
+    rows = [np.flatnonzero(index == person) for person in range(len(names))]
+    circle = np.random.default_rng(seed).permutation(len(names))
+    donors = np.empty(len(speakers), int)
+    for person, donor in zip(circle, np.roll(circle, 1), strict=True):
+        donors[rows[person]] = np.resize(rows[donor], len(rows[person]))
+    return explained + (features - explained)[donors]
+
+
+def _columns(within: Sequence[np.ndarray] | np.ndarray | None) -> list[np.ndarray]:
+    """Each covariate as numbers where it is one, else as labels."""
+    if within is None:
+        return []
+    if isinstance(within, np.ndarray):
+        within = [within] if within.ndim == 1 else list(within.T)
+    columns = []
+    for column in map(np.asarray, within):
+        try:
+            columns.append(column.astype(float))
+        except ValueError:
+            columns.append(column.astype(str))
+    return columns
+
+
+def _design(within: Sequence[np.ndarray] | np.ndarray | None, rows: np.ndarray) -> np.ndarray:
+    """(N, C): a constant or one column a label, and numbers with their squares by label."""
+    columns = [column[rows] for column in _columns(within)]
+    labels = np.full(len(rows), "")
+    for column in (c for c in columns if c.dtype.kind == "U"):
+        labels = np.strings.add(np.strings.add(labels, "|"), column)
+    numbers = [np.ones(len(rows))]
+    for column in (c for c in columns if c.dtype.kind != "U"):
+        standard = (column - column.mean()) / (column.std() or 1)
+        numbers += [standard, standard**2]
+    return np.stack([n * (labels == one) for one in np.unique(labels) for n in numbers], axis=1)
+
+
+def _group(
+    bootstrap: SpeakerBootstrap,
+    features: np.ndarray,
+    known: np.ndarray,
+    within: Sequence[np.ndarray] | np.ndarray | None,
+    kept: np.ndarray | None,
+) -> np.ndarray:
+    """(N,) rows that take part."""
+    lengths = {len(bootstrap), len(features), len(known), *map(len, _columns(within))}
+    if len(lengths) > 1:
+        raise ValueError(f"features, target and covariates need one row each, got {lengths} rows")
+    group = known & (True if kept is None else np.asarray(kept, bool))
+    for column in _columns(within):
+        group &= column != "" if column.dtype.kind == "U" else np.isfinite(column)
+    if not np.isfinite(np.asarray(features)[group]).all():
+        raise ValueError("a row has features that are no numbers: give it those of a stand-in")
+    return group
+
+
+def _against_covariates(
+    bootstrap: SpeakerBootstrap, scores: list[Figure], group: np.ndarray
+) -> dict[str, Figure]:
+    """The first score less the mean of the others, and that mean."""
+    own, *others = scores
+    value = float(np.mean([other.value for other in others]))
+    mean = np.mean([other.replicates for other in others], axis=0)
+    above = own.replicates - mean
+    return {
+        "from_covariates": bootstrap.figure(value, mean, group),
+        "above_covariates": bootstrap.figure(own.value - value, above, group, 0.0),
+    }
+
+
+def _wider(figure: Figure, low: float, high: float) -> Figure:
+    """The figure with replicates `WIDER` times as far from it, kept within its range."""
+    replicates = figure.value + WIDER * (figure.replicates - figure.value)
+    return Figure(
+        figure.value,
+        replicates.clip(low, high),
+        figure.speakers,
+        figure.samples,
+        figure.chance,
+        figure.exact,
+    )
+
+
+def _wider_r(figure: Figure) -> Figure:
+    """`_wider` on Fisher's scale, where a correlation's spread does not depend on its size."""
+    limit = 1 - 1e-12
+    z, replicates = (
+        np.arctanh(np.clip(v, -limit, limit)) for v in (figure.value, figure.replicates)
+    )
+    stretched = np.tanh(z + WIDER * (replicates - z))
+    return Figure(figure.value, stretched, figure.speakers, figure.samples, figure.chance)
+
+
+def _nobody(bootstrap: SpeakerBootstrap, names: list[str], group: np.ndarray) -> dict[str, Figure]:
+    unknown = np.full(bootstrap.rounds, np.nan)
+    return {name: bootstrap.figure(np.nan, unknown, group) for name in names}
