@@ -1,0 +1,256 @@
+"""Every instrument applied to every system, for everybody and by group.
+
+Letters: N pairs, D size of the embedding, K classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from training.evaluation.results import Record, Results
+from training.evaluation.subjects import Subjects
+from training.evaluation.systems import System
+from training.measures import (
+    association,
+    attributes,
+    consistency,
+    craniofacial,
+    generated_faces,
+    retrieval,
+    similarity,
+)
+from training.measures.resampling import Figure, SpeakerBootstrap
+
+GALLERY_SIZES = (100, 5000)
+FEWEST_IN_A_GROUP = 5  # speakers; of fewer, a figure would be an anecdote
+GENDERS = ("female", "male")
+
+# What is measured by group, too; the rest is measured for everybody alone.
+BY_GROUP = {
+    "feature_similarity": ("angle_centred", "cosine_centred"),
+    "retrieval": ("recall_at_1", "recall_at_10", "median_rank"),
+    "association": ("matching_1_in_2", "auc", "matching_1_in_2_same_gender", "auc_same_gender"),
+    "attribute_agreement": (
+        "gender_accuracy",
+        "gender_balanced_accuracy",
+        "age_mae",
+        "age_r",
+        "age_group_accuracy",
+    ),
+    "craniofacial_correlation": ("mean_r",),
+    "identity_kept": ("identity_cosine",),
+}
+
+
+@dataclass
+class Labels:
+    """Gender and age of each pair, and who says so.
+
+    Attributes:
+        genders: (N,) "female", "male" or "".
+        ages: (N,) years, NaN where unknown.
+        gender_source: "label" (the data set states it) or "judge" (read from the original face).
+        age_source: the same for age.
+    """
+
+    genders: np.ndarray
+    ages: np.ndarray
+    gender_source: str
+    age_source: str
+
+    @property
+    def age_groups(self) -> np.ndarray:
+        return attributes.age_group(self.ages)
+
+    def restrictions(self, gallery_rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What may be held equal between a voice and the faces that it is compared with.
+
+        Args:
+            gallery_rows: (M,) for each face of the gallery, a pair of that speaker.
+        """
+        ages = self.age_groups
+        known = (self.genders != "") & (ages != "")
+        both = np.where(known, np.char.add(np.char.add(self.genders, ", "), ages), "")
+        labels = {
+            "same_gender": self.genders,
+            "same_age_group": ages,
+            "same_gender_and_age_group": both,
+        }
+        return {name: (of, of[gallery_rows]) for name, of in labels.items()}
+
+
+@dataclass
+class Tables:
+    """Collects figures; those of everybody keep their replicates, so that they can be subtracted.
+
+    Attributes:
+        results: where the records go.
+        bootstrap: of the pairs.
+        groups: by, group, and (N,) booleans: who is in it.
+        figures: (table, kind, system, measure) to the figure of everybody.
+    """
+
+    results: Results
+    bootstrap: SpeakerBootstrap
+    groups: list[tuple[str, str, np.ndarray]] = field(default_factory=list)
+    figures: dict[tuple[str, str, str, str], Figure] = field(default_factory=dict)
+
+    def add(
+        self,
+        table: str,
+        system: System,
+        measure: Callable[..., dict[str, Figure]],
+        *arguments: Any,
+        **options: Any,
+    ) -> None:
+        """Measures a system for everybody, and what `BY_GROUP` names in each group.
+
+        Args:
+            table: its name.
+            system: whose figures these are.
+            measure: takes the bootstrap, `arguments`, `kept=` and `options`; returns figures.
+        """
+        where = {"table": table, "kind": system.kind, "system": system.name, "role": system.role}
+        overall = measure(self.bootstrap, *arguments, kept=None, **options)
+        self.results.add(overall, **where)
+        for name, figure in overall.items():
+            self.figures[table, system.kind, system.name, name] = figure
+        wanted = [name for name in BY_GROUP.get(table, ()) if name in overall]
+        if not wanted:
+            return
+        for by, group, kept in self.groups:
+            figures = measure(self.bootstrap, *arguments, kept=kept, **options)
+            chosen = {name: figures[name] for name in wanted if name in figures}
+            self.results.add(chosen, **where, by=by, group=group)
+
+    def subtract(self, one: System, other: System) -> None:
+        """Adds by how much one system lies above another, for each figure that both have."""
+        for (table, kind, name, measure), figure in list(self.figures.items()):
+            rival = self.figures.get((table, kind, other.name, measure))
+            if (kind, name) != (one.kind, one.name) or rival is None:
+                continue
+            self.results.records.append(
+                Record.of(
+                    figure.minus(rival),
+                    table="differences",
+                    kind=kind,
+                    system=one.name,
+                    role=one.role,
+                    measure=f"{table}: {measure}",
+                    other=other.name,
+                )
+            )
+
+
+def groups_of(subjects: Subjects, labels: Labels) -> Iterator[tuple[str, str, np.ndarray]]:
+    """By what, which group, and who is in it; only groups of at least five speakers."""
+    known = subjects.groups() | {"gender": labels.genders, "age group": labels.age_groups}
+    for by, names in known.items():
+        for group in np.unique(names[names != ""]).tolist():
+            kept = names == group
+            if len(np.unique(subjects.speakers[kept])) >= FEWEST_IN_A_GROUP:
+                yield by, group, kept
+
+
+def compare_embeddings(tables: Tables, subjects: Subjects, labels: Labels, system: System) -> None:
+    """Feature similarity, retrieval and association of a system's embeddings, of either kind."""
+    truth = subjects.embeddings
+    for suffix, predicted, actual in (
+        ("_centred", system.centred, truth - subjects.centre),
+        ("_raw", system.raw, truth),
+    ):
+        tables.add(
+            "feature_similarity",
+            system,
+            similarity.feature_similarity,
+            predicted,
+            actual,
+            suffix=suffix,
+        )
+    gallery, speakers, rows = gallery_of(subjects)
+    for score in ("cosine", "l1", "l2"):
+        ranks = retrieval.ranks(system.centred, gallery, subjects.speakers, speakers, score)
+        if score == "cosine":
+            tables.add("retrieval", system, retrieval.retrieval, ranks, GALLERY_SIZES)
+        else:
+            tables.add("retrieval", system, _retrieval_by, ranks, score)
+    tables.add(
+        "association",
+        system,
+        association.association,
+        system.centred,
+        gallery,
+        subjects.speakers,
+        speakers,
+        labels.restrictions(rows),
+    )
+
+
+def _retrieval_by(bootstrap, ranks, score: str, kept=None) -> dict[str, Figure]:
+    """Retrieval by another score than the cosine; the names say which."""
+    figures = retrieval.retrieval(bootstrap, ranks, GALLERY_SIZES, kept=kept)
+    return {f"{name}_{score}": figure for name, figure in figures.items()}
+
+
+def gallery_of(subjects: Subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One face a speaker: the mean of their centred embeddings (M, D), who (M,), a pair of each."""
+    names, first, who = np.unique(subjects.speakers, return_index=True, return_inverse=True)
+    sums = np.zeros((len(names), subjects.embeddings.shape[1]))
+    np.add.at(sums, who, subjects.embeddings - subjects.centre)
+    return (sums / np.bincount(who)[:, None]).astype(np.float32), names, first
+
+
+def judge_faces(tables: Tables, labels: Labels, system: System, original: System) -> None:
+    """Gender and age that the judge reads from faces, and the measurements of their landmarks."""
+    readings = system.readings
+    for measure, *arguments in (
+        (attributes.class_agreement, labels.genders, readings.genders, GENDERS, "gender"),
+        (attributes.age_agreement, labels.ages, readings.ages),
+    ):
+        tables.add("attribute_agreement", system, measure, *arguments)
+    measured = craniofacial.measure(readings.landmarks)
+    for table, reference in (
+        ("craniofacial_correlation", original),
+        ("craniofacial_correlation_from_true", system.from_true),
+    ):
+        if reference is not None and reference is not system:
+            expected = craniofacial.measure(reference.readings.landmarks)
+            tables.add(table, system, craniofacial.craniofacial_correlation, expected, measured)
+
+
+def judge_decoding(tables: Tables, subjects: Subjects, system: System) -> None:
+    """Whether faces are of the embedding that was asked for, and distributed as real ones."""
+    if system.conditions is not None:
+        tables.add(
+            "identity_kept",
+            system,
+            generated_faces.identity_kept,
+            system.centred,
+            system.conditions,
+        )
+    measure = generated_faces.kernel_distance
+    tables.add("kernel_distance", system, measure, system.raw, subjects.embeddings)
+
+
+def judge_consistency(
+    tables: Tables, subjects: Subjects, labels: Labels, system: System, recordings: np.ndarray
+) -> None:
+    """How alike the predictions from several recordings of one speaker are.
+
+    Args:
+        tables: where the figures go.
+        subjects: the pairs.
+        labels: for the figures among one gender.
+        system: embeddings.
+        recordings: (N,) which recording each pair has; one that serves several pairs counts once.
+    """
+    _, rows = np.unique(recordings, return_index=True)
+    speakers, genders = subjects.speakers[rows], labels.genders[rows]
+    if len(np.unique(speakers)) == len(speakers):
+        return
+    bootstrap = SpeakerBootstrap(speakers, tables.bootstrap.rounds, tables.bootstrap.seed)
+    figures = consistency.consistency(bootstrap, system.centred[rows], speakers, genders)
+    where = {"kind": system.kind, "system": system.name, "role": system.role}
+    tables.results.add(figures, table="consistency", **where)

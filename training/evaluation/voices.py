@@ -1,0 +1,121 @@
+"""Several faces of a voice: how much they differ, and how the judge reads real speakers' voices.
+
+Letters: V speakers, n faces of each.
+"""
+
+import numpy as np
+
+from training.evaluation.instruments import Readings
+from training.evaluation.results import Results
+from training.evaluation.subjects import Subjects, Voices
+from training.evaluation.tables import GENDERS, Labels
+from training.evaluation.workbench import Checkpoint, Workbench
+from training.measures.consistency import consistency
+from training.measures.generated_faces import distance_between_persons, diversity
+from training.measures.resampling import Figure, SpeakerBootstrap
+
+FACES_EACH = 4
+
+
+def judge_draws(bench: Workbench, checkpoint: Checkpoint, labels: Labels, results: Results) -> None:
+    """Adds how much several faces of one recording differ, for a recording of each speaker."""
+    subjects = bench.subjects
+    for system, _, readings, speakers, rows in _imagine(bench, checkpoint, subjects, results):
+        figures = _differences_within(bench, labels, labels.genders[rows], speakers, readings)
+        results.add(figures, table="diversity", kind="faces", system=system, role="system")
+
+
+def judge_voices(
+    bench: Workbench, checkpoint: Checkpoint, voices: Voices, labels: Labels, results: Results
+) -> None:
+    """Adds what a checkpoint hears in, and imagines for, recordings without a face.
+
+    The images of a speaker's first recording are judged; all recordings tell how consistent the
+    predictions are.
+
+    Args:
+        bench: the data set, whose persons the images of a voice are compared with.
+        checkpoint: that listens.
+        voices: the recordings.
+        labels: of the data set's pairs.
+        results: where the records go.
+    """
+    predicted = bench.predict(checkpoint, voices)
+    bootstrap = SpeakerBootstrap(voices.speakers, *_resampling(results))
+    figures = consistency(bootstrap, predicted, voices.speakers, voices.genders)
+    where = {"table": "voices", "system": checkpoint.calls("voice"), "role": "system"}
+    results.add(figures, kind="embeddings", **where)
+    for system, _, readings, speakers, rows in _imagine(bench, checkpoint, voices, results):
+        genders = voices.genders[rows]
+        figures = _gender_and_age(genders, speakers, readings)
+        figures |= _differences_within(bench, labels, genders, speakers, readings)
+        results.add(figures, kind="faces", **where | {"system": system})
+
+
+def _resampling(results: Results) -> tuple[int, int]:
+    return results.about["rounds"], results.about["seed"]
+
+
+def _imagine(
+    bench: Workbench, checkpoint: Checkpoint, recordings: Subjects | Voices, results: Results
+):
+    """For each decoder: its name, faces, their readings, and whose they are (the first rows)."""
+    names, rows = np.unique(recordings.speakers, return_index=True)
+    bootstrap = SpeakerBootstrap(names, *_resampling(results))
+    found = bench.imagine_several(checkpoint, recordings, rows, FACES_EACH)
+    for decoder, (images, readings) in found.items():
+        yield checkpoint.calls(f"{decoder} from voice"), images, readings, bootstrap, rows
+
+
+def _by_voice(values: np.ndarray) -> np.ndarray:
+    """(V n, ...) to (V, n, ...)."""
+    return np.reshape(values, (-1, FACES_EACH, *np.shape(values)[1:]))
+
+
+def _gender_and_age(
+    genders: np.ndarray, bootstrap: SpeakerBootstrap, readings: Readings
+) -> dict[str, Figure]:
+    """How often the judge reads each labelled gender (V,), balanced over the two, and what age."""
+    right = (_by_voice(readings.genders) == genders[:, None]).mean(1)
+    ages = _by_voice(readings.ages).mean(1)
+    figures: dict[str, Figure] = {}
+    for gender in GENDERS:
+        kept = genders == gender
+        figures[f"gender_accuracy_{gender}"] = bootstrap.mean(right, kept, 0.5, share=True)
+    each = list(figures.values())
+    figures["gender_balanced_accuracy"] = bootstrap.figure(
+        float(np.mean([figure.value for figure in each])),
+        np.mean([figure.replicates for figure in each], axis=0),
+        chance=0.5,
+    )
+    for gender in GENDERS:
+        figures[f"age_mean_{gender}"] = bootstrap.mean(ages, genders == gender)
+    found = _by_voice(readings.judge_found).mean(1)
+    return figures | {"face_found": bootstrap.mean(found, share=True)}
+
+
+def _differences_within(
+    bench: Workbench,
+    labels: Labels,
+    genders: np.ndarray,
+    bootstrap: SpeakerBootstrap,
+    readings: Readings,
+) -> dict[str, Figure]:
+    """How much the faces of a voice differ, relative to persons of its gender; their skin, to all.
+
+    Where a gender is unknown, the persons are those of any.
+    """
+    subjects = bench.subjects
+    among = {
+        gender: distance_between_persons(subjects.embeddings[kept], subjects.speakers[kept])
+        for gender in np.unique(genders).tolist()
+        for kept in [(labels.genders == gender) | (gender == "")]
+    }
+    draws = _by_voice(readings.embeddings)  # (V, n, D)
+    figures = diversity(bootstrap, draws, np.asarray([among[gender] for gender in genders]))
+    skin = bench.original.readings.lightness.std(ddof=1)
+    variance = bootstrap.mean(_by_voice(readings.lightness).var(axis=1, ddof=1))
+    figures["skin_deviation"] = bootstrap.figure(
+        float(np.sqrt(variance.value) / skin), np.sqrt(variance.replicates) / skin
+    )
+    return figures
