@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training import losses, metrics
+from training import losses
 from training.augmentation import augment, crop
 from training.checkpoints import (
     Progress,
@@ -28,8 +28,10 @@ from training.checkpoints import (
 )
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, load_pairs, speakers_of_batch
+from training.measures import association, retrieval, similarity
 
 VALIDATION_BATCH = 32
+RECALL_AT = (1, 5, 10)
 
 
 class VoiceStudent(nn.Module):
@@ -330,27 +332,40 @@ def figures_of(
     _, first = np.unique(validation.speakers[rows], return_index=True)  # one pair a speaker
     gallery = (validation.speaker_embeddings() - mean)[validation.speakers[rows][first]]
     genders = validation.genders[rows]
-    figures = metrics.retrieval(predicted[first], gallery)
-    figures["cosine"] = float((metrics.unit(predicted) * metrics.unit(actual)).sum(1).mean())
+    figures = _recognition(predicted[first], gallery, genders[first])
+    figures["cosine"] = float(similarity.cosines(predicted, actual).mean())
     figures["explained"] = 1 - float(
         np.square(predicted - actual).sum() / np.square(actual).sum()
     )  # of the faces' variance; 0 for the mean face
-    figures["verification_auc"] = metrics.verification_auc(predicted[first], gallery)
-    figures["verification_auc_same_gender"] = metrics.verification_auc(
-        predicted[first], gallery, genders[first]
-    )
     if {"female", "male"} <= set(pairs.genders):
         labelled = pairs.genders != ""
-        direction = metrics.centroid_direction(
+        direction = similarity.centroid_direction(
             pairs.embeddings[labelled], pairs.genders[labelled] == "male"
         )
         scores = predicted @ direction
-        figures["gender_auc"] = metrics.roc_auc(scores, genders == "male")
+        figures["gender_auc"] = association.roc_auc(scores, genders == "male")
         sources = validation.voice_sources[rows]
         for source in sorted(set(sources) - {""}):
             of = sources == source
-            figures[f"gender_auc/{source}"] = metrics.roc_auc(scores[of], genders[of] == "male")
+            figures[f"gender_auc/{source}"] = association.roc_auc(scores[of], genders[of] == "male")
     return figures
+
+
+def _recognition(probes: np.ndarray, gallery: np.ndarray, genders: np.ndarray) -> dict[str, float]:
+    """Retrieval and verification; row i of the gallery is the right face of probe i."""
+    speakers = np.arange(len(probes))
+    ranks = retrieval.ranks(probes, gallery, speakers, speakers)
+    recall, chance = retrieval.recall_curve(ranks, RECALL_AT)
+    compared = association.compare(
+        probes, gallery, speakers, speakers, {"same_gender": (genders, genders)}
+    )
+    return {
+        **{f"recall_at_{k}": float(share) for k, share in zip(RECALL_AT, recall, strict=True)},
+        **{f"chance_at_{k}": float(share) for k, share in zip(RECALL_AT, chance, strict=True)},
+        "gallery": len(gallery),
+        "verification_auc": association.verification_auc(compared),
+        "verification_auc_same_gender": association.verification_auc(compared, "same_gender"),
+    }
 
 
 def _spread_over_speakers(pairs: Pairs, count: int) -> np.ndarray:
