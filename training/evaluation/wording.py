@@ -1,0 +1,246 @@
+"""Figures in words: what a measure is called, in which unit it is read, and which way is better.
+
+Report and cards print through these functions alone, so that one figure reads the same everywhere.
+"""
+
+import re
+from dataclasses import dataclass
+
+from training.evaluation.results import Record
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EM DASH}"  # nobody was there to measure
+
+RESTRICTIONS = {
+    "": "among everybody",
+    "same_gender": "among one gender",
+    "same_age_group": "among one age group",
+    "same_gender_and_age_group": "among one gender and age group",
+}
+TITLES = {
+    "feature_similarity": "Feature similarity",
+    "retrieval": "Retrieval",
+    "association": "Association",
+    "consistency": "Consistency over recordings of one speaker",
+    "attribute_agreement": "Gender and age, as the judge reads them",
+    "craniofacial_correlation": "Craniofacial correlation with the original",
+    "craniofacial_correlation_from_true": "Craniofacial correlation with the face decoded from "
+    "the true embedding",
+    "identity_kept": "Identity kept by the decoder",
+    "diversity": "Diversity among the faces of one voice",
+    "kernel_distance": "Kernel distance to the original faces",
+    "voices": "Recordings without a face",
+    "what_the_voice_should_not_tell": "What the voice should not tell",
+    "what_it_should": "What it should",
+    "differences": "Differences",
+}
+EXPLAINED = {
+    "feature_similarity": "How near the embedding lies to that of the speaker's face. Raw cosines "
+    "are high for everybody, because face embeddings share a large mean: read the centred ones.",
+    "retrieval": "How often the speaker's face is among the first k of a gallery with one face a "
+    "speaker. Ties count as the expected place.",
+    "association": "Whether a voice's embedding is nearer to the speaker's face than to another "
+    "person's: matching 1 of n, the area under the ROC curve, the equal error rate. Within one "
+    "gender, or one gender and age group, the easy part of the answer is taken away.",
+    "consistency": "How alike the predictions from several recordings are: of one speaker "
+    "(within), of different ones (between).",
+    "attribute_agreement": "An independent network looks at the image alone.",
+    "craniofacial_correlation": "Pearson's r of twelve facial measurements with those of the "
+    "speaker's own face.",
+    "craniofacial_correlation_from_true": "Pearson's r of twelve facial measurements with those of "
+    "the face that the same decoder makes of the true embedding, as the paper measures it.",
+    "identity_kept": "Centred cosine between the embedding that the decoder was asked for and that "
+    "of its image.",
+    "diversity": "Distance among several faces of one voice, against that between different "
+    "persons of that gender: 1 where a voice leaves as much open as persons differ.",
+    "kernel_distance": "Squared maximum mean discrepancy on the teacher's features (KID's kernel); "
+    "0 for faces that are distributed as the originals are.",
+    "voices": "Faces for speakers whose face nobody knows.",
+    "what_the_voice_should_not_tell": "A probe tries to read each trait that is independent of the "
+    "voice by construction. At chance is right; above it, something leaks.",
+    "what_it_should": "A probe reads each trait that a law ties to the voice, beside a probe from "
+    "the true parameters of the voice.",
+    "differences": "One system minus another on the same resampled speakers. Clear is what leaves "
+    "out 0.",
+}
+# What the report shows first; everything else stands below it.
+HEADLINES = {
+    "feature_similarity": ("angle_centred", "cosine_centred", "cosine_raw"),
+    "retrieval": ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank"),
+    "association": ("matching_1_in_2", "auc", "auc_same_gender", "auc_same_gender_and_age_group"),
+    "consistency": ("within", "between", "between_same_gender", "same_speaker_auc"),
+    "attribute_agreement": (
+        "gender_balanced_accuracy",
+        "gender_accuracy_male",
+        "gender_accuracy_female",
+        "age_mae",
+        "age_r",
+    ),
+    "craniofacial_correlation": ("mean_r", "permuted_mean_r"),
+    "craniofacial_correlation_from_true": ("mean_r", "permuted_mean_r"),
+    "identity_kept": ("identity_cosine",),
+    "diversity": ("relative_distance", "distance"),
+    "kernel_distance": ("kernel_distance",),
+    "voices": (
+        "gender_accuracy_male",
+        "gender_accuracy_female",
+        "relative_distance",
+        "skin_deviation",
+        "face_found",
+        "same_speaker_auc",
+    ),
+}
+KIND_TITLES = {"embeddings": "Embeddings with embeddings", "faces": "Faces with faces"}
+ROLE_ORDER = ("floor", "system", "ceiling", "control")
+
+_PERCENT = re.compile(
+    r"recall_at_|matching_1_in_|accuracy|mean_average_precision|face_found|eer|share"
+)
+_LOWER = re.compile(r"angle|l1|l2|median_rank|mae|eer|kernel_distance")
+_SUFFIXES = (  # (pattern, words), longest first
+    (r"_same_gender_and_age_group$", ", same gender and age group"),
+    (r"_same_age_group$", ", same age group"),
+    (r"_same_gender$", ", same gender"),
+    (r"_centred$", ", centred"),
+    (r"_raw$", ", raw"),
+    (r"_l1$", ", by L1"),
+    (r"_l2$", ", by L2"),
+)
+_NAMES = (
+    (r"^recall_at_(\d+)_of_(\d+)$", lambda m: f"R@{m[1]} of {int(m[2]):,}"),
+    (r"^recall_at_(\d+)$", lambda m: f"R@{m[1]}"),
+    (r"^matching_1_in_(\d+)$", lambda m: f"1 of {m[1]}"),
+    (r"^auc$", lambda m: "AUC"),
+    (r"^same_speaker_auc$", lambda m: "same-speaker AUC"),
+    (r"^eer$", lambda m: "equal error rate"),
+    (r"^mean_average_precision$", lambda m: "mAP"),
+    (r"^(l1|l2)$", lambda m: m[1].upper()),
+    (r"^age_r$", lambda m: "age, r"),
+    (r"^age_mae$", lambda m: "age, mean error"),
+    (r"^(.*)_balanced_accuracy$", lambda m: f"{_plain(m[1])}, balanced"),
+    (r"^(.*)_accuracy$", lambda m: f"{_plain(m[1])}, right"),
+    (r"^(.*)_accuracy_(.+)$", lambda m: f"{_plain(m[1])}, {_people(m[2])}"),
+    (r"^age_mean_(.+)$", lambda m: f"mean age, {_people(m[1])}"),
+    (r"^permuted_mean_r$", lambda m: "mean r, persons permuted"),
+    (r"^mean_r$", lambda m: "mean r"),
+    (r"^(.*)_r$", lambda m: _plain(m[1])),
+    (r"^identity_cosine$", lambda m: "cosine with the condition"),
+    (r"^relative_distance$", lambda m: "distance, relative"),
+    (r"^skin_deviation$", lambda m: "skin tone's spread, relative"),
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a measure's numbers are written.
+
+    Attributes:
+        factor: the number is multiplied by this.
+        decimals: after the point.
+        sign: what follows, with its space.
+    """
+
+    factor: float = 1
+    decimals: int = 2
+    sign: str = ""
+
+
+def unit_of(measure: str) -> Unit:
+    """In which unit a measure is read; a difference's like its measure's."""
+    name = _bare(measure)
+    if _PERCENT.search(name):
+        return Unit(100, 1, " %")
+    if name.startswith("angle"):
+        return Unit(1, 1, "°")
+    if name.startswith(("age_mae", "age_mean")):
+        return Unit(1, 1, " years")
+    if name.startswith("median_rank"):
+        return Unit(1, 1)
+    if "kernel_distance" in name:
+        return Unit(1, 4)
+    return Unit()
+
+
+def lower_is_better(measure: str) -> bool:
+    """Whether a smaller number is the better one."""
+    name = _bare(measure)
+    return bool(_LOWER.search(name)) and not re.match(r"(recall|mean_average)", name)
+
+
+def number(value: float | None, measure: str, unit: bool = True) -> str:
+    """A number as the measure is read, "86.9 %", "−0.03"; a dash for None."""
+    if value is None:
+        return NONE
+    of = unit_of(measure)
+    return _digits(value * of.factor, of.decimals) + (of.sign if unit else "")
+
+
+def chance_number(value: float, measure: str) -> str:
+    """The same for chance, with as many decimals as show that it is not nothing."""
+    of = unit_of(measure)
+    scaled = value * of.factor
+    text = _digits(scaled, of.decimals)
+    if scaled and not float(text.replace(MINUS, "-")):
+        text = f"{scaled:.1g}".replace("-", MINUS)
+    return text + of.sign
+
+
+def interval_text(record: Record) -> str:
+    """ "[79.4, 93.1]", or nothing where there is no interval."""
+    if record.interval is None:
+        return ""
+    low, high = (number(end, record.measure, unit=False) for end in record.interval)
+    return f"[{low}, {high}]"
+
+
+def figure_text(record: Record, unit: bool = True) -> str:
+    """A record's figure with its interval: "86.9 % [79.4, 93.1]"."""
+    return f"{number(record.value, record.measure, unit)} {interval_text(record)}".strip()
+
+
+def measure_name(measure: str) -> str:
+    """What a measure is called: "recall_at_10_of_100" is "R@10 of 100"."""
+    name, said = _bare(measure), ""
+    for pattern, words in _SUFFIXES:
+        if re.search(pattern, name) and not re.fullmatch(r"between_same_gender", name):
+            name, said = re.sub(pattern, "", name), words + said
+    for pattern, words in _NAMES:
+        if match := re.match(pattern, name):
+            return words(match) + said
+    return _plain(name) + said
+
+
+def slug(text: str) -> str:
+    """A name as an anchor or an identifier of the Hub."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def family(system: str) -> tuple[str, str]:
+    """("demo", "voice, 6 s") of "demo: voice, 6 s"; ("", ...) of what belongs to no checkpoint."""
+    name, colon, rest = system.partition(": ")
+    return (name, rest) if colon else ("", system)
+
+
+def joined(words: list[str]) -> str:
+    """Words as a list in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _bare(measure: str) -> str:
+    """A difference's measure is named with its table, "retrieval: recall_at_10"."""
+    return measure.split(": ")[-1]
+
+
+def _digits(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    if not float(text):
+        text = text.lstrip("-")  # there is no less than nothing
+    return text.replace("-", MINUS)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _people(name: str) -> str:
+    return {"male": "men", "female": "women"}.get(name, _plain(name))
