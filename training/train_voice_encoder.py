@@ -352,20 +352,24 @@ def figures_of(
 
 
 def _recognition(probes: np.ndarray, gallery: np.ndarray, genders: np.ndarray) -> dict[str, float]:
-    """Retrieval and verification; row i of the gallery is the right face of probe i."""
+    """Retrieval and verification; row i of the gallery is the right face of probe i.
+
+    Verification among one gender is left out where no genders are known.
+    """
     speakers = np.arange(len(probes))
     ranks = retrieval.ranks(probes, gallery, speakers, speakers)
     recall, chance = retrieval.recall_curve(ranks, RECALL_AT)
     compared = association.compare(
         probes, gallery, speakers, speakers, {"same_gender": (genders, genders)}
     )
-    return {
+    figures = {
         **{f"recall_at_{k}": float(share) for k, share in zip(RECALL_AT, recall, strict=True)},
         **{f"chance_at_{k}": float(share) for k, share in zip(RECALL_AT, chance, strict=True)},
         "gallery": len(gallery),
         "verification_auc": association.verification_auc(compared),
         "verification_auc_same_gender": association.verification_auc(compared, "same_gender"),
     }
+    return {name: value for name, value in figures.items() if not math.isnan(value)}
 
 
 def _spread_over_speakers(pairs: Pairs, count: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from training.measures.similarity import unit
 
 SCORES = ("cosine", "l1", "l2")
 CELLS_AT_ONCE = 4_000_000  # probes x gallery in memory; 16 MB
-RESOLUTION = 2.0**-20  # scores closer than float32's rounding can tell apart are ties
+STEPS = 2**22  # scores are compared as integers, that many to 1,
+TIED = 4  # and tie when no farther apart than this: about what float32 arithmetic leaves open
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def ranks(
     for start in range(0, len(probes), step):
         some = slice(start, start + step)
         scores = sign * faiss.pairwise_distances(probes[some], gallery, metric)  # (n, M)
-        scores = np.rint(scores / RESOLUTION).astype(np.int32)
+        scores = np.rint(scores * STEPS).astype(np.int32)
         right = whose[some, None] == owners  # (n, M)
         blocks.append(_blocks(scores, right) + [[start], [0], [0], [0], [0]])
     probe, *counts = np.concatenate(blocks, axis=1)
@@ -136,21 +137,21 @@ def _blocks(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     probe, entry = np.nonzero(right)
     values = scores[probe, entry]
     order = np.lexsort((-values, probe))
-    found = np.stack([probe[order], values[order]])  # (2, right faces), a probe's best first
-    starts = np.ones(found.shape[1], bool)
-    starts[1:] = (found[:, 1:] != found[:, :-1]).any(0)
+    probe, values = probe[order], values[order]  # a probe's best first
+    starts = np.append(True, (np.diff(probe) > 0) | (-np.diff(values) > TIED))
     starts = np.flatnonzero(starts)
-    probe, values = found[:, starts]
-    tied = np.diff(starts, append=found.shape[1])
+    tied = np.diff(starts, append=len(probe))
+    highest, lowest = values[starts] + TIED, values[starts + tied - 1] - TIED
+    probe = probe[starts]
     ahead = starts - starts[np.searchsorted(probe, probe)]  # right faces of the probe before it
-    above, same = np.empty(len(probe), np.int64), np.empty(len(probe), np.int64)
+    above, reached = np.empty(len(probe), np.int64), np.empty(len(probe), np.int64)
     step = max(1, CELLS_AT_ONCE // scores.shape[1])
     for start in range(0, len(probe), step):
         some = slice(start, start + step)
         rows = scores[probe[some]]  # (t, M)
-        above[some] = (rows > values[some, None]).sum(1)
-        same[some] = (rows == values[some, None]).sum(1)
-    return np.stack([probe, above - ahead, same - tied, ahead, tied])
+        above[some] = (rows > highest[some, None]).sum(1)
+        reached[some] = (rows >= lowest[some, None]).sum(1)
+    return np.stack([probe, above - ahead, reached - above - tied, ahead, tied])
 
 
 def retrieval(
