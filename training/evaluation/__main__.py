@@ -92,10 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         check(options)
-        from training.evaluation.report import write_report
+        from training.evaluation.report import model_index, write_report
         from training.evaluation.run import evaluate
 
         results, pictures = evaluate(options)
+        for checkpoint in results.about["checkpoints"]:
+            results.model_index += model_index(results, checkpoint["name"])
+        results.save(Path(options.output))
         write_report(Path(options.output), results, pictures)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")

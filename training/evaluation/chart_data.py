@@ -9,12 +9,14 @@ import numpy as np
 
 from training.evaluation.subjects import Subjects
 from training.evaluation.systems import System
-from training.evaluation.tables import GENDERS, Labels, gallery_of
+from training.evaluation.tables import GENDERS, Labels, compare_with_gallery, gallery_of
 from training.measures import association, attributes, craniofacial, retrieval, similarity
 
 ANGLE_EDGES = np.arange(0, 181, 4)  # degrees
 MOST_RANKS = 100  # a curve of R@K goes no further
 MOST_POINTS = 400  # of a scatter
+FEWEST_ON_A_MAP = 8  # speakers; fewer have no neighbourhood
+CURVES = ("", "same_gender")
 
 
 def chart_data(
@@ -29,13 +31,10 @@ def chart_data(
         original: the real faces, as the judge saw them.
     """
     answering = [s for s in systems if s.role != "control"]
-    return {
+    heard = [s for s in answering if s.kind == "embeddings" and s.role == "system"]
+    data = {
         "recall": [_recall(subjects, s) for s in answering],
-        "roc": [
-            _roc(subjects, labels, s, restriction)
-            for s in answering
-            for restriction in ("", "same_gender")
-        ],
+        "roc": [row for s in answering for row in _roc(subjects, labels, s)],
         "angles": [_angles(subjects, s) for s in answering],
         "confusions": [
             row
@@ -49,45 +48,44 @@ def chart_data(
             if s.role == "system" and s.from_true is not None
             for row in _craniofacial(subjects, s)
         ],
-        "tsne": [_tsne(subjects, labels, s) for s in systems if _is_predicted(s)],
     }
+    if heard and len(np.unique(subjects.speakers)) >= FEWEST_ON_A_MAP:
+        data["tsne"] = _tsne(subjects, labels, max(heard, key=lambda s: s.seconds))
+    return data
 
 
 def _where(system: System) -> dict[str, str]:
     return {"system": system.name, "role": system.role, "kind": system.kind}
 
 
-def _is_predicted(system: System) -> bool:
-    return system.kind == "embeddings" and system.role == "system"
-
-
 def _recall(subjects: Subjects, system: System) -> dict[str, Any]:
     gallery, speakers, _ = gallery_of(subjects)
     ranks = retrieval.ranks(system.centred, gallery, subjects.speakers, speakers, "cosine")
     at = np.arange(1, min(MOST_RANKS, len(gallery)) + 1)
+    recall, chance = retrieval.recall_curve(ranks, at)
     return _where(system) | {
         "gallery": len(gallery),
         "k": at.tolist(),
-        "recall": retrieval.recall_curve(ranks, at).tolist(),
-        "chance": (at / len(gallery)).tolist(),
+        "recall": recall.tolist(),
+        "chance": chance.tolist(),
     }
 
 
-def _roc(subjects: Subjects, labels: Labels, system: System, restriction: str) -> dict[str, Any]:
-    gallery, speakers, rows = gallery_of(subjects)
-    false, true = association.roc_curve_points(
-        system.centred,
-        gallery,
-        subjects.speakers,
-        speakers,
-        labels.restrictions(rows).get(restriction),
-    )
-    return _where(system) | {
-        "restriction": restriction,
-        "false_positive": np.asarray(false).tolist(),
-        "true_positive": np.asarray(true).tolist(),
-        "auc": float(np.trapezoid(true, false)),
-    }
+def _roc(subjects: Subjects, labels: Labels, system: System) -> list[dict[str, Any]]:
+    compared = compare_with_gallery(subjects, labels, system)
+    rows = []
+    for restriction in CURVES:
+        false, true = association.roc_curve_points(compared, restriction)
+        rows.append(
+            _where(system)
+            | {
+                "restriction": restriction,
+                "false_positive": false.tolist(),
+                "true_positive": true.tolist(),
+                "auc": float(np.trapezoid(true, false)),
+            }
+        )
+    return rows
 
 
 def _angles(subjects: Subjects, system: System) -> dict[str, Any]:
@@ -145,8 +143,6 @@ def _tsne(subjects: Subjects, labels: Labels, system: System) -> dict[str, Any]:
     from sklearn.manifold import TSNE
 
     first = np.unique(subjects.speakers, return_index=True)[1]
-    if len(first) < 8:  # too few for a neighbourhood
-        return _where(system) | {"x": [], "y": [], "gender": [], "age": []}
     perplexity = min(30, (len(first) - 1) / 3)
     plane = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(
         system.centred[first].astype(np.float32)

@@ -44,16 +44,16 @@ def load_checkpoint(name: str) -> tuple[Any, str]:
     """
     from modeling_speech2face import Speech2FacePipeline
 
-    try:
-        if name == "demo":
-            pipeline = Speech2FacePipeline.from_demo()
-        else:
-            pipeline = Speech2FacePipeline.from_pretrained(name)
-    except (OSError, ValueError) as error:  # the Hub's own messages run over several lines
-        raise FileNotFoundError(
-            f"{name} cannot be loaded: give demo, a pipeline folder, see "
-            "training.assemble_checkpoint, or a Hub repository that can be reached"
-        ) from error
+    if name == "demo":
+        pipeline = Speech2FacePipeline.from_demo()
+    else:
+        try:  # nothing is unpickled, wherever it comes from
+            pipeline = Speech2FacePipeline.from_pretrained(name, use_safetensors=True)
+        except (OSError, ValueError) as error:  # the Hub's own messages run over several lines
+            raise FileNotFoundError(
+                f"{name} cannot be loaded: give demo, a pipeline folder, see "
+                "training.assemble_checkpoint, or a Hub repository that can be reached"
+            ) from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, checkpoint_fingerprint(pipeline)
 
@@ -69,14 +69,16 @@ def checkpoint_fingerprint(pipeline: Any) -> str:
     return fingerprint(*parts)
 
 
-def _settings(config: Any) -> dict:
-    """A configuration without what does not change a result: versions and places."""
-    content = config.to_dict() if hasattr(config, "to_dict") else config
-    content = dict(content) if hasattr(content, "items") else {}
+def _settings(config: Any) -> Any:
+    """A configuration without what changes no result: versions, places, the form of storage."""
+    config = config.to_dict() if hasattr(config, "to_dict") else config
+    if not hasattr(config, "items"):
+        return config if isinstance(config, (str, int, float, list, tuple)) else None
     return {
-        key: value
-        for key, value in content.items()
-        if not key.startswith("_") and not key.endswith("_version") and key != "name_or_path"
+        str(key): _settings(value)
+        for key, value in config.items()
+        if not str(key).startswith("_")
+        and not str(key).endswith(("_version", "name_or_path", "dtype"))
     }
 
 

@@ -9,7 +9,7 @@ Letters: N images, S side of an image, D size of the face embedding.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -241,6 +241,13 @@ class Readings:
     landmarks: np.ndarray
     lightness: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.genders)
+
+    def take(self, rows: np.ndarray) -> "Readings":
+        """The readings of some rows (indices or booleans), in that order."""
+        return Readings(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
 
 def read_faces(
     images: np.ndarray, recogniser: FaceRecogniser, judge: Any, store: Store, key: str
@@ -256,7 +263,7 @@ def read_faces(
     """
 
     def make(start: int, stop: int) -> dict[str, np.ndarray]:
-        some = np.ascontiguousarray(images[start:stop])
+        some = np.array(images[start:stop])  # torch wants to own what it reads
         boxes, found = detect_aligned(some)
         seen = judge(some, boxes)
         return {

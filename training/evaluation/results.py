@@ -68,12 +68,14 @@ class Results:
         records: the figures.
         charts: what the charts are drawn from, JSON-able.
         notes: sentences on what the figures rest on.
+        model_index: the headline figures as the Hub reads them from a model card.
     """
 
     about: dict[str, Any]
     records: list[Record] = field(default_factory=list)
     charts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    model_index: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, figures: dict[str, Figure], **where: Any) -> None:
         """Adds a measure's figures, each under its name."""
@@ -108,7 +110,13 @@ class Results:
             {name: value for name, value in asdict(r).items() if value is not None}
             for r in self.records
         ]
-        return {"format": FORMAT, "about": self.about, "notes": self.notes, "records": records}
+        return {
+            "format": FORMAT,
+            "about": self.about,
+            "notes": self.notes,
+            "model-index": self.model_index,
+            "records": records,
+        }
 
     @classmethod
     def load(cls, path: Path) -> "Results":
@@ -133,6 +141,7 @@ class Results:
             records=list(_records(stored["records"])),
             charts=json.loads(charts.read_text()) if charts.is_file() else {},
             notes=stored["notes"],
+            model_index=stored["model-index"],
         )
 
 

@@ -35,7 +35,7 @@ def fingerprint(*parts: Any) -> str:
             for row in part if part.ndim > 1 else [part]:
                 digest.update(np.ascontiguousarray(row).tobytes())
         elif isinstance(part, bytes):
-            digest.update(part)
+            digest.update(b"bytes" + part)
         else:
             digest.update(json.dumps(part, sort_keys=True, default=str).encode())
         digest.update(b"\0")

@@ -392,7 +392,7 @@ def _embedded(faces: np.ndarray, store: Store, name: str) -> np.ndarray:
     recogniser = get_recogniser(FOLDER_TEACHER)
 
     def embed(start: int, stop: int) -> dict[str, np.ndarray]:
-        return {"embeddings": recogniser.embed(np.ascontiguousarray(faces[start:stop]))}
+        return {"embeddings": recogniser.embed(np.array(faces[start:stop]))}
 
     key = key_of(f"embeddings {name}", recogniser.name, faces)
     rows = store.rows(key, len(faces), embed, label=f"embedding faces of {name}")

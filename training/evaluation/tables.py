@@ -169,23 +169,29 @@ def compare_embeddings(tables: Tables, subjects: Subjects, labels: Labels, syste
             actual,
             suffix=suffix,
         )
-    gallery, speakers, rows = gallery_of(subjects)
+    gallery, speakers, _ = gallery_of(subjects)
     for score in ("cosine", "l1", "l2"):
         ranks = retrieval.ranks(system.centred, gallery, subjects.speakers, speakers, score)
         if score == "cosine":
             tables.add("retrieval", system, retrieval.retrieval, ranks, GALLERY_SIZES)
         else:
             tables.add("retrieval", system, _retrieval_by, ranks, score)
-    tables.add(
-        "association",
-        system,
-        association.association,
-        system.centred,
-        gallery,
-        subjects.speakers,
-        speakers,
-        labels.restrictions(rows),
-    )
+    tables.add("association", system, _associate, compare_with_gallery(subjects, labels, system))
+
+
+def compare_with_gallery(
+    subjects: Subjects, labels: Labels, system: System
+) -> association.Comparison:
+    """Every answer of a system scored against every speaker's face."""
+    gallery, speakers, rows = gallery_of(subjects)
+    restrictions = labels.restrictions(rows)
+    return association.compare(system.centred, gallery, subjects.speakers, speakers, restrictions)
+
+
+def _associate(bootstrap, compared: association.Comparison, kept=None) -> dict[str, Figure]:
+    """Association; in a group, only the restrictions that are measured by group."""
+    restrictions = None if kept is None else ("", "same_gender")
+    return association.associate(bootstrap, compared, kept, restrictions=restrictions)
 
 
 def _retrieval_by(bootstrap, ranks, score: str, kept=None) -> dict[str, Figure]:

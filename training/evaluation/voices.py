@@ -15,6 +15,7 @@ from training.measures.generated_faces import distance_between_persons, diversit
 from training.measures.resampling import Figure, SpeakerBootstrap
 
 FACES_EACH = 4
+MOST_VOICES = 200  # each has four faces to decode
 
 
 def judge_draws(bench: Workbench, checkpoint: Checkpoint, labels: Labels, results: Results) -> None:
@@ -59,8 +60,15 @@ def _resampling(results: Results) -> tuple[int, int]:
 def _imagine(
     bench: Workbench, checkpoint: Checkpoint, recordings: Subjects | Voices, results: Results
 ):
-    """For each decoder: its name, faces, their readings, and whose they are (the first rows)."""
+    """For each decoder: its name, faces, their readings, and whose they are: rows of recordings.
+
+    It is the first recording of every speaker; of more than 200, of 200 drawn by lot.
+    """
     names, rows = np.unique(recordings.speakers, return_index=True)
+    if len(names) > MOST_VOICES:
+        rng = np.random.default_rng(results.about["seed"])
+        chosen = np.sort(rng.choice(len(names), MOST_VOICES, replace=False))
+        names, rows = names[chosen], rows[chosen]
     bootstrap = SpeakerBootstrap(names, *_resampling(results))
     found = bench.imagine_several(checkpoint, recordings, rows, FACES_EACH)
     for decoder, (images, readings) in found.items():
