@@ -30,8 +30,9 @@ below.
 Letters: N rows, S speakers, F features, K classes or 1, C columns of covariates, B resamples.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -42,7 +43,7 @@ FOLDS = 10
 LEAST_SPEAKERS = 20  # fewer teach a probe nothing: no figure
 LEAST_IN_A_CLASS = 8  # speakers; a class with fewer takes no part
 STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge, on standardised features
-EXCHANGES = 5  # of the features among people, for the covariates' own score
+EXCHANGES = 16  # of the targets among people, for the covariates' own score
 WIDER = np.sqrt(2)  # see above
 
 
@@ -82,22 +83,21 @@ def probe_number(
     truth, people = target[rows, None], np.asarray(speakers)[rows]
     folds = _deal(people, None, bootstrap.seed)
     design, inputs = _design(within, rows), np.asarray(features, float)[rows]
-    fit = _cross_fit(inputs, truth, design, people, folds)
+    exchanges = 0 if within is None else EXCHANGES
+    fit = _cross_fit(inputs, truth, design, people, folds, exchanges)
 
     def r(prediction: np.ndarray, actual: np.ndarray) -> Figure:
         values = np.zeros((2, len(bootstrap)))
-        values[:, rows] = _within_folds(prediction, folds, True), _within_folds(actual, folds)
-        return _wider_r(bootstrap.correlation(*values, group))
+        values[0, rows] = _within_folds(prediction[:, 0], folds, scaled=True)
+        values[1, rows] = _within_folds(actual[:, 0], folds)
+        return bootstrap.correlation(*values, group)
 
-    figures = {"r": r(fit.beyond[:, 0], fit.remains[:, 0])}
+    taken = folds.max() + np.linalg.matrix_rank(design)
+    figures = {"r": _wider_r(r(fit.beyond[0], truth - fit.covariates), taken)}
     if within is None:
         return figures
-    others = [
-        _cross_fit(_exchanged(inputs, design, people, seed), truth, design, people, folds)
-        for seed in range(EXCHANGES)
-    ]
-    scores = [r(one.total[:, 0], truth[:, 0]) for one in [fit, *others]]
-    return figures | _against_covariates(bootstrap, scores, group)
+    scores = [r(fit.covariates + beyond, truth) for beyond in fit.beyond]
+    return figures | _against_covariates(bootstrap, scores, group, partial(_wider_r, taken=taken))
 
 
 def probe_class(
@@ -139,18 +139,20 @@ def probe_class(
     folds = _deal(people, target[rows], bootstrap.seed)
     design, inputs = _design(within, rows), np.asarray(features, float)[rows]
 
-    def score(inputs: np.ndarray) -> Figure:
-        read = np.full(len(bootstrap), "", target.dtype)
-        fit = _cross_fit(inputs, truth, design, people, folds)
-        read[rows] = np.asarray(classes)[(fit.total / fit.shares).argmax(1)]
-        return _wider(balanced_accuracy(bootstrap, target, read, group), 0, 1)
+    exchanges = 0 if within is None else EXCHANGES
+    fit = _cross_fit(inputs, truth, design, people, folds, exchanges)
 
-    own = score(inputs)
+    def score(beyond: np.ndarray) -> Figure:
+        read = np.full(len(bootstrap), "", target.dtype)
+        read[rows] = np.asarray(classes)[((fit.covariates + beyond) / fit.shares).argmax(1)]
+        return balanced_accuracy(bootstrap, target, read, group)
+
+    scores = [score(beyond) for beyond in fit.beyond]
+    own = _wider(scores[0])
     if within is None:
         return {"balanced_accuracy": own}
-    others = [score(_exchanged(inputs, design, people, seed)) for seed in range(EXCHANGES)]
-    compared = _against_covariates(bootstrap, [own, *others], group)
-    own = bootstrap.figure(own.value, own.replicates, group, compared["from_covariates"].value)
+    compared = _against_covariates(bootstrap, scores, group, _wider)
+    own = replace(own, chance=compared["from_covariates"].value)
     return {"balanced_accuracy": own} | compared
 
 
@@ -175,18 +177,17 @@ def classes_probed(
 
 @dataclass
 class _Fit:
-    """What is predicted of each row by a probe that did not see its speaker, all (N, K).
+    """What is predicted of each row by a probe that did not see its speaker.
 
     Attributes:
-        total: covariates and features together.
-        beyond: what the features add to the covariates.
-        remains: the target less what the covariates say.
-        shares: the mean target in the training folds.
+        covariates: (N, K) what the covariates alone say.
+        beyond: (1 + E, N, K) what the features add to that; from the second on, what they add
+            where the training speakers' targets were exchanged.
+        shares: (N, K) the mean target in the training folds.
     """
 
-    total: np.ndarray
+    covariates: np.ndarray
     beyond: np.ndarray
-    remains: np.ndarray
     shares: np.ndarray
 
 
@@ -196,33 +197,76 @@ def _cross_fit(
     design: np.ndarray,
     speakers: np.ndarray,
     folds: np.ndarray,
+    exchanges: int = 0,
 ) -> _Fit:
     """Fits the probe on each fold's complement, (N, F) and (N, C) to (N, K)."""
-    from sklearn.linear_model import RidgeCV
-
-    fit = _Fit(*(np.zeros(target.shape) for _ in range(4)))
     _, index = np.unique(speakers, return_inverse=True)
     mean_features, mean_target, mean_design, fold_of = (
         _means(table, index) for table in (features, target, design, folds[:, None])
     )
+    fit = _Fit(*(np.zeros(shape) for shape in _shapes(target.shape, exchanges)))
+    rng = np.random.default_rng(exchanges)
     for fold in range(folds.max() + 1):
         train, test = fold_of[:, 0] != fold, folds == fold
-        # Both are freed of the covariates (one of which is the constant) by one regression.
-        both = np.hstack([mean_features[train], mean_target[train]])
-        slopes = np.linalg.lstsq(mean_design[train], both, rcond=None)[0]  # (C, F + K)
-        left = both - mean_design[train] @ slopes
-        inputs, outputs = np.split(left, [features.shape[1]], axis=1)
+        basis = _orthonormal(mean_design[train])  # (S, C)
+        inputs = _freed(mean_features[train], basis)
         scale = inputs.std(0)
-        scale[scale < 1e-9 * np.abs(mean_features).max()] = np.inf  # does not vary: take no part
-        ridge = RidgeCV(alphas=STRENGTHS, fit_intercept=False).fit(inputs / scale, outputs)
-        explained = design[test] @ slopes
-        inputs = features[test] - explained[:, : features.shape[1]]
-        by_covariates = explained[:, features.shape[1] :]
-        fit.beyond[test] = ridge.predict(inputs / scale).reshape(by_covariates.shape)
-        fit.total[test] = by_covariates + fit.beyond[test]
-        fit.remains[test] = target[test] - by_covariates
+        scale[scale <= 1e-9 * np.abs(mean_features).max()] = np.inf  # does not vary: takes no part
+        left = _freed(mean_target[train], basis)  # (S, K)
+        lefts = [left] + [_exchanged(left, basis, rng) for _ in range(exchanges)]
+        slopes = _ridge(inputs / scale, np.stack(lefts), basis.shape[1])  # (1 + E, F, K)
+        both = np.hstack([mean_features, mean_target])[train]
+        explained = design[test] @ np.linalg.lstsq(mean_design[train], both, rcond=None)[0]
+        inputs = (features[test] - explained[:, : features.shape[1]]) / scale
+        fit.beyond[:, test] = inputs @ slopes
+        fit.covariates[test] = explained[:, features.shape[1] :]
         fit.shares[test] = mean_target[train].mean(0)
     return fit
+
+
+def _shapes(shape: tuple[int, int], exchanges: int) -> list[tuple[int, ...]]:
+    return [shape, (1 + exchanges, *shape), shape]
+
+
+def _orthonormal(design: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the columns' span, (S, C) to (S, rank)."""
+    from scipy.linalg import orth
+
+    return orth(design, rcond=1e-9)
+
+
+def _freed(table: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """What the covariates do not explain of a table (S, ...)."""
+    return table - basis @ (basis.T @ table)
+
+
+def _exchanged(left: np.ndarray, basis: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Remaining targets (S, K) given to other people, as free of the covariates and as large."""
+    exchanged = _freed(rng.permutation(left), basis)
+    lengths = np.linalg.norm(left, axis=0), np.linalg.norm(exchanged, axis=0)
+    return exchanged * np.divide(*lengths, out=np.zeros(left.shape[1]), where=lengths[1] > 0)
+
+
+def _ridge(inputs: np.ndarray, outputs: np.ndarray, used: int) -> np.ndarray:
+    """Slopes (T, F, K) of ridge regressions of each of (T, S, K) on (S, F), strength by GCV.
+
+    Generalised cross-validation (Golub, Heath and Wahba, 1979), not leaving one out: rows that
+    were freed of the covariates sum to 0, so that the others give the one left out away.
+
+    Args:
+        inputs: (S, F) freed of `used` covariates.
+        outputs: (T, S, K) freed likewise; one strength for each of T.
+        used: degrees of freedom that the covariates took.
+    """
+    u, scales, v = np.linalg.svd(inputs, full_matrices=False)
+    along = u.T @ outputs  # (T, min(S, F), K)
+    outside = (outputs**2).sum((1, 2)) - (along**2).sum((1, 2))  # (T,)
+    shrunk = scales**2 / (scales**2 + STRENGTHS[:, None])  # (strengths, min(S, F))
+    errors = ((1 - shrunk) ** 2) @ (along**2).sum(2).T + outside  # (strengths, T)
+    free = len(inputs) - used - shrunk.sum(1)
+    best = (errors / np.maximum(free, 1e-3)[:, None] ** 2).argmin(0)  # (T,)
+    weights = scales / (scales**2 + STRENGTHS[best, None])  # (T, min(S, F))
+    return v.T @ (weights[:, :, None] * along)
 
 
 def _means(table: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -239,7 +283,7 @@ def _deal(speakers: np.ndarray, classes: np.ndarray | None, seed: int) -> np.nda
     if classes is not None:
         order = order[np.argsort(classes[first][order], kind="stable")]
     fold = np.empty(len(names), int)
-    fold[order] = np.arange(len(names)) % min(FOLDS, len(names) // 2)
+    fold[order] = np.arange(len(names)) % min(FOLDS, len(names) // 4)
     return fold[np.searchsorted(names, speakers)]
 
 
@@ -251,20 +295,6 @@ def _within_folds(values: np.ndarray, folds: np.ndarray, scaled: bool = False) -
         return values
     deviation = np.sqrt(np.bincount(folds, values**2) / rows)
     return values / np.where(deviation > 0, deviation, 1)[folds]
-
-
-def _exchanged(
-    features: np.ndarray, design: np.ndarray, speakers: np.ndarray, seed: int
-) -> np.ndarray:
-    """Features (N, F) that agree with the covariates as before, and else are another person's."""
-    explained = design @ np.linalg.lstsq(design, features, rcond=None)[0]
-    names, index = np.unique(speakers, return_inverse=True)
-    rows = [np.flatnonzero(index == person) for person in range(len(names))]
-    circle = np.random.default_rng(seed).permutation(len(names))
-    donors = np.empty(len(speakers), int)
-    for person, donor in zip(circle, np.roll(circle, 1), strict=True):
-        donors[rows[person]] = np.resize(rows[donor], len(rows[person]))
-    return explained + (features - explained)[donors]
 
 
 def _columns(within: Sequence[np.ndarray] | np.ndarray | None) -> list[np.ndarray]:
@@ -315,40 +345,45 @@ def _group(
 
 
 def _against_covariates(
-    bootstrap: SpeakerBootstrap, scores: list[Figure], group: np.ndarray
+    bootstrap: SpeakerBootstrap,
+    scores: list[Figure],
+    group: np.ndarray,
+    wider: Callable[[Figure], Figure],
 ) -> dict[str, Figure]:
-    """The first score less the mean of the others, and that mean."""
+    """The mean of all scores but the first, and how far the first lies above it.
+
+    The half of the difference's variance that resampling does not show (see above) is here that
+    among the exchanges, which are rather many small losses and a few large ones than normal.
+    """
     own, *others = scores
-    value = float(np.mean([other.value for other in others]))
-    mean = np.mean([other.replicates for other in others], axis=0)
-    above = own.replicates - mean
+    values = np.asarray([other.value for other in others])  # (E,)
+    mean = np.mean([other.replicates for other in others], axis=0)  # (B,)
+    by_chance = (values - values.mean())[np.arange(bootstrap.rounds) % len(values)]
+    above = own.replicates - mean - by_chance / WIDER
     return {
-        "from_covariates": bootstrap.figure(value, mean, group),
-        "above_covariates": bootstrap.figure(own.value - value, above, group, 0.0),
+        "from_covariates": wider(bootstrap.figure(float(values.mean()), mean, group)),
+        "above_covariates": bootstrap.figure(own.value - float(values.mean()), above, group, 0.0),
     }
 
 
-def _wider(figure: Figure, low: float, high: float) -> Figure:
-    """The figure with replicates `WIDER` times as far from it, kept within its range."""
+def _wider(figure: Figure) -> Figure:
+    """A share with replicates `WIDER` times as far from it."""
     replicates = figure.value + WIDER * (figure.replicates - figure.value)
-    return Figure(
-        figure.value,
-        replicates.clip(low, high),
-        figure.speakers,
-        figure.samples,
-        figure.chance,
-        figure.exact,
-    )
+    return replace(figure, replicates=replicates.clip(0, 1))
 
 
-def _wider_r(figure: Figure) -> Figure:
-    """`_wider` on Fisher's scale, where a correlation's spread does not depend on its size."""
+def _wider_r(figure: Figure, taken: int) -> Figure:
+    """The same on Fisher's scale, where a correlation's spread does not depend on its size.
+
+    Fold means and covariates, which were taken out, leave `taken` speakers' worth of freedom less.
+    """
+    left = max(figure.speakers - taken, 1)
+    by = WIDER * np.sqrt(figure.speakers / left)
     limit = 1 - 1e-12
     z, replicates = (
         np.arctanh(np.clip(v, -limit, limit)) for v in (figure.value, figure.replicates)
     )
-    stretched = np.tanh(z + WIDER * (replicates - z))
-    return Figure(figure.value, stretched, figure.speakers, figure.samples, figure.chance)
+    return replace(figure, replicates=np.tanh(z + by * (replicates - z)))
 
 
 def _nobody(bootstrap: SpeakerBootstrap, names: list[str], group: np.ndarray) -> dict[str, Figure]:
