@@ -103,6 +103,17 @@ def ranks(
     return Ranks(len(gallery), np.bincount(owners, minlength=1)[whose], probe, *counts)
 
 
+def speaker_gallery(embeddings: np.ndarray, speakers: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    """One face a speaker: the mean of their embeddings (M, D), and whose it is (M,), sorted."""
+    embeddings = np.asarray(embeddings, np.float64)
+    names, whose = np.unique(np.asarray(speakers), return_inverse=True)
+    if len(whose) != len(embeddings):
+        raise ValueError(f"name one speaker for each of the {len(embeddings)} embeddings")
+    sums = np.zeros((len(names), embeddings.shape[1]))
+    np.add.at(sums, whose, embeddings)
+    return sums / np.bincount(whose)[:, None], names
+
+
 def match_speakers(
     probes: np.ndarray, gallery: np.ndarray, probe_speakers: Sequence, gallery_speakers: Sequence
 ) -> tuple[np.ndarray, np.ndarray]:
