@@ -7,6 +7,7 @@ where they end, so that no legend has to be looked up.
 
 import base64
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.results import Record
-from training.evaluation.wording import chance_number, lower_is_better, measure_name, unit_of
+from training.evaluation.wording import chance_number, unit_of
 
 ACCENT = "#0072b2"
 SYSTEM_COLOURS = (ACCENT, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-FLOOR_COLOURS = ("#9a9a94", "#b4b4ae", "#84847e", "#c4c4be")
+FLOOR_COLOURS = ("#a3a39d", "#8b8b85", "#73736d", "#b4b4ae")
 CEILING_COLOURS = ("#1d1d1b", "#4a4a46", "#333330")
-CONTROL_COLOUR = "#a8a8a2"
+CONTROL_COLOUR = "#96968f"
 INK, MUTED, GRID = "#2b2b28", "#6b6b66", "#e6e5df"
 LINES = {"system": "-", "floor": "-", "ceiling": "-", "control": ":"}
 NARROW, WIDE = 4.4, 7.4  # inches
@@ -80,15 +81,28 @@ def colours_of(systems: Sequence[tuple[str, str]]) -> dict[str, str]:
     Args:
         systems: (name, role) in the order of the report.
     """
-    families = {"floor": FLOOR_COLOURS, "ceiling": CEILING_COLOURS, "system": SYSTEM_COLOURS}
-    used: dict[str, int] = {}
-    colours = {}
+    palettes = {"floor": FLOOR_COLOURS, "ceiling": CEILING_COLOURS, "system": SYSTEM_COLOURS}
+    hues: dict[tuple[str, str], str] = {}
+    colours: dict[str, str] = {}
+    shorter: dict[tuple[str, str], list[str]] = {}
     for name, role in systems:
-        if name not in colours:
-            family = families.get(role, (CONTROL_COLOUR,))
-            colours[name] = family[used.get(role, 0) % len(family)]
-            used[role] = used.get(role, 0) + 1
+        bare = (re.sub(r", [\d.]+ s$", "", name), role)  # 3 s and 6 s of speech share a hue
+        if bare not in hues:
+            palette = palettes.get(role, (CONTROL_COLOUR,))
+            hues[bare] = palette[sum(of == role for _, of in hues) % len(palette)]
+        shorter.setdefault(bare, []).append(name)
+    for bare, names in shorter.items():
+        seconds = {name: float((re.findall(r", ([\d.]+) s$", name) or [0])[0]) for name in names}
+        for place, name in enumerate(sorted(names, key=seconds.__getitem__, reverse=True)):
+            colours[name] = _lighter(hues[bare], 0.45 * min(place, 1) + 0.2 * max(place - 1, 0))
     return colours
+
+
+def _lighter(colour: str, share: float) -> str:
+    """A colour mixed with white: all white for a share of 1."""
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    mixed = [round(part + min(share, 0.8) * (255 - part)) for part in parts]
+    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
 def recall_chart(curves: Sequence[dict[str, Any]], colours: dict[str, str]) -> Chart:
@@ -102,8 +116,8 @@ def recall_chart(curves: Sequence[dict[str, Any]], colours: dict[str, str]) -> C
     with _figure(WIDE, 3.9) as (figure, axes):
         k = np.asarray(curves[0]["k"])
         chance = 100 * np.asarray(curves[0]["chance"])
-        axes.plot(k, chance, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.1)
-        ends = [(float(chance[-1]), "chance", MUTED)]
+        axes.plot(k, chance, color=INK, linestyle=(0, (5, 3)), linewidth=1.1, zorder=3)
+        ends = [(float(chance[-1]), "chance", INK)]
         for curve in curves:
             colour = colours[curve["system"]]
             recall = 100 * np.asarray(curve["recall"])
@@ -137,7 +151,7 @@ def roc_chart(curves: Sequence[dict[str, Any]], colours: dict[str, str], title: 
         title: whom the others are taken from.
     """
     with _figure(NARROW, 4.3) as (figure, axes):
-        axes.plot([0, 100], [0, 100], color=MUTED, linestyle=(0, (5, 3)), linewidth=1.1)
+        axes.plot([0, 100], [0, 100], color=INK, linestyle=(0, (5, 3)), linewidth=1.1, zorder=3)
         for curve in curves:
             axes.plot(
                 100 * np.asarray(curve["false_positive"]),
@@ -169,7 +183,7 @@ def angle_chart(histograms: Sequence[dict[str, Any]], colours: dict[str, str]) -
         colours: by system.
     """
     with _figure(WIDE, 3.6) as (figure, axes):
-        means = []
+        means, highest = [], 1.0
         for histogram in histograms:
             edges, counts = np.asarray(histogram["edges"]), np.asarray(histogram["counts"], float)
             share = 100 * counts / max(counts.sum(), 1)
@@ -180,10 +194,12 @@ def angle_chart(histograms: Sequence[dict[str, Any]], colours: dict[str, str]) -
             label = f"{histogram['system']}  {mean:.0f}°"
             axes.stairs(share, edges, color=colour, linestyle=LINES[histogram["role"]], label=label)
             if histogram["role"] == "system":
+                highest = max(highest, float(share.max()))
                 axes.stairs(share, edges, color=colour, fill=True, alpha=0.10)
         axes.set_xlabel("angle between the embedding and that of the speaker's face, degrees")
         axes.set_ylabel("pairs, %")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.6 * highest)  # a constant or a ceiling may stand in a single column
+        axes.set_xlim(0, 180)
         axes.axvline(90, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.1)
         axes.grid(axis="y", color=GRID, linewidth=0.7)
         _key_below(axes, columns=3)
@@ -192,7 +208,8 @@ def angle_chart(histograms: Sequence[dict[str, Any]], colours: dict[str, str]) -
             "Histograms of the angle between embeddings. Means: "
             + "; ".join(f"{name} {mean:.0f}°" for mean, name in means)
             + "; unrelated embeddings lie at 90°.",
-            "Angles to the speaker's face; 0° is the face itself, 90° (dashed) is unrelated.",
+            "Angles to the speaker's face; 0° is the face itself, 90° (dashed) is unrelated. "
+            "Columns that rise above the frame are cut off.",
         )
 
 
@@ -204,7 +221,7 @@ def confusion_chart(confusions: Sequence[dict[str, Any]]) -> Chart:
     """
     attribute = confusions[0]["attribute"]
     classes = len(confusions[0]["classes"])
-    columns = min(len(confusions), 3 if classes <= 4 else 2)
+    columns = min(len(confusions), 4 if classes <= 2 else 2)
     rows = -(-len(confusions) // columns)
     side = 1.25 + 0.36 * classes
     with _grid(rows, columns, WIDE, rows * side) as (figure, panels):
@@ -315,6 +332,7 @@ def tsne_chart(tsne: dict[str, Any]) -> Chart:
 def interval_chart(
     rows: Sequence[tuple[str, Record, float | None]],
     caption: str,
+    label: str,
     colours: dict[str, str] | None = None,
 ) -> Chart:
     """Figures as dots with their intervals, one below the other, chance as a dashed mark.
@@ -322,7 +340,8 @@ def interval_chart(
     Args:
         rows: name, record and chance (None where there is none) of each, all of one unit.
         caption: how to read it.
-        colours: by system; accent where the interval leaves chance out, grey else, if None.
+        label: of the axis.
+        colours: by system; accent where the interval lies above chance, grey else, if None.
     """
     of = unit_of(rows[0][1].measure)
     with _figure(WIDE, 0.55 + 0.27 * len(rows)) as (figure, axes):
@@ -349,10 +368,12 @@ def interval_chart(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x", color=GRID, linewidth=0.7)
-        unit = of.sign.strip()
-        axes.set_xlabel(measure_name(rows[0][1].measure) if colours else unit or "figure")
-        if colours and lower_is_better(rows[0][1].measure):
-            axes.invert_xaxis()
+        axes.set_xlabel(label)
+        known = [chance * of.factor for _, _, chance in rows if chance is not None]
+        if known:  # near chance must look near
+            left, right = axes.get_xlim()
+            beside = 0.2 * of.factor
+            axes.set_xlim(min(left, min(known) - beside / 2), max(right, max(known) + beside))
         return _chart(figure, f"{caption} {'; '.join(said)}.", caption)
 
 
@@ -400,7 +421,7 @@ def _key_below(axes: Any, columns: int = 1) -> None:
         frameon=False,
         fontsize=8,
         loc="upper left",
-        bbox_to_anchor=(-0.02, -0.16),
+        bbox_to_anchor=(-0.02, -0.2),
         ncols=columns,
         labelcolor="linecolor",
         handlelength=1.4,

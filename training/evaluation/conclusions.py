@@ -22,7 +22,6 @@ KNOWS_NOTHING = ("constant", "average face")  # must score chance, as shuffled v
 ROUNDING = 1e-9  # an interval without width may miss its chance by so much
 MATCHING = (("association", "auc"), ("retrieval", "recall_at_10"))
 SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
-OF_KIND = {"embeddings": "embedding", "faces": "faces"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,13 @@ class Conclusion:
 
     Attributes:
         part: "can", "cannot" or "rests" (what the figures rest on).
-        text: in words, each figure with its interval.
+        claim: what is said, in a short sentence.
+        text: the figures that it follows from, each with its interval.
         warning: something is wrong with the evaluation or the model: shown first, and in bold.
     """
 
     part: str
+    claim: str
     text: str
     warning: bool = False
 
@@ -80,16 +81,16 @@ def gender_is_read(results: Results, system: str) -> list[Conclusion]:
         return []
     chance = 0.5 if balanced.chance is None else balanced.chance
     if not _above(balanced, chance):
-        said = f"balanced over men and women {figure_text(balanced)}, chance 50 %"
-        return [Conclusion("cannot", f"Gender is not read from the faces of {system}: {said}.")]
+        text = f"{_quoted(system)}: men and women balanced {figure_text(balanced)}, chance 50 %."
+        return [Conclusion("cannot", "Gender is not read from the faces.", text)]
     better = {1: "men are read better than women", -1: "women are read better than men"}.get(
         _order(men, women), "the two do not clearly differ"
     )
     text = (
-        f"From the faces of {system} the judge reads the gender of men right in "
-        f"{figure_text(men)} and of women in {figure_text(women)}: {better}."
+        f"{_quoted(system)}: the judge reads men as men in {figure_text(men)} and women as women in "
+        f"{figure_text(women)}; {better}."
     )
-    return [Conclusion("can", text)]
+    return [Conclusion("can", "Gender is read from the faces.", text)]
 
 
 def age_is_read(results: Results, system: str) -> list[Conclusion]:
@@ -101,8 +102,8 @@ def age_is_read(results: Results, system: str) -> list[Conclusion]:
     error = _known(results, **where, measure="age_mae")
     said = f"r = {figure_text(r)}" + (f", mean error {figure_text(error)}" if error else "")
     if _above(r, 0.0):
-        return [Conclusion("can", f"Age is read from the faces of {system}: {said}.")]
-    return [Conclusion("cannot", f"Age is not read from the faces of {system}: {said}.")]
+        return [Conclusion("can", "Age is read from the faces.", f"{_quoted(system)}: {said}.")]
+    return [Conclusion("cannot", "Age is not read.", f"{_quoted(system)}, faces: {said}.")]
 
 
 def tells_apart_within_gender(results: Results, kind: str, system: str) -> list[Conclusion]:
@@ -113,19 +114,16 @@ def tells_apart_within_gender(results: Results, kind: str, system: str) -> list[
     both = _known(results, **where, measure="auc_same_gender_and_age_group")
     if not (everybody and same):
         return []
-    figures = f"AUC {figure_text(same)}, against {figure_text(everybody)} among everybody"
+    text = (
+        f"{_quoted(system)}, {kind}: AUC {figure_text(same)} among one gender, against "
+        f"{figure_text(everybody)} among everybody"
+    )
     if both:
-        figures += f"; with the age group held equal, too, {figure_text(both)}"
-    of = f"the {OF_KIND[kind]} of {system}"
+        text += f"; with the age group held equal, too, {figure_text(both)}"
     if _above(same, 0.5):
-        verb = "tells" if kind == "embeddings" else "tell"
-        text = (
-            f"Among speakers of one gender, {of} {verb} who is who better than chance: {figures}."
-        )
-        return [Conclusion("can", text)]
-    verb = "does" if kind == "embeddings" else "do"
-    text = f"Among speakers of one gender, {of} {verb} not tell who is who: {figures}."
-    return [Conclusion("cannot", text)]
+        claim = "Within one gender it tells speakers apart better than chance."
+        return [Conclusion("can", claim, f"{text}.")]
+    return [Conclusion("cannot", "Within one gender it does not tell speakers apart.", f"{text}.")]
 
 
 def against_the_oracle(results: Results, kind: str, system: str) -> list[Conclusion]:
@@ -142,12 +140,17 @@ def against_the_oracle(results: Results, kind: str, system: str) -> list[Conclus
             verdicts.append((order, f"{word} ({figures})"))
     if not verdicts:
         return []
-    beaten = all(order > 0 for order, _ in verdicts)
+    orders = {order for order, _ in verdicts}
+    claim = {
+        frozenset({1}): "It knows more than gender and age.",
+        frozenset({0}): "It knows no more than gender and age would tell.",
+        frozenset({-1}): "Being told gender and age would be better than hearing the voice.",
+    }.get(frozenset(orders), "It is not better in everything than being told gender and age.")
     text = (
-        f"Compared with an oracle that is told gender and age group ({floor}), the "
-        f"{OF_KIND[kind]} of {system} scored {wording.joined([said for _, said in verdicts])}."
+        f"{_quoted(system)}, {kind}, against {_quoted(floor)}: "
+        f"{wording.joined([said for _, said in verdicts])}."
     )
-    return [Conclusion("can" if beaten else "cannot", text)]
+    return [Conclusion("can" if orders == {1} else "cannot", claim, text)]
 
 
 def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Conclusion]:
@@ -171,10 +174,10 @@ def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Concl
             continue
         if own.interval[0] > best.interval[1]:
             text = (
-                f"{system} scores above its ceiling, {ceiling}: {measure_name(measure)} "
-                f"{figure_text(own)} against {figure_text(best)}. Something gives the answer away."
+                f"{_quoted(system)}, {kind}, {measure_name(measure)}: {figure_text(own)} against "
+                f"{figure_text(best)} of {_quoted(ceiling)}. Something gives the answer away."
             )
-            found.append(Conclusion("rests", text, warning=True))
+            found.append(Conclusion("rests", "A system scores above its ceiling.", text, True))
         share = (own.value - own.chance) / (best.value - best.chance)
         parts.append(
             f"{max(share, 0):.0%} in {measure_name(measure)} "
@@ -182,12 +185,9 @@ def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Concl
         )
     if not parts:
         return found
-    of = f"the {OF_KIND[kind]} of {system}"
-    verb = "goes" if kind == "embeddings" else "go"
-    text = (
-        f"Of the way from chance to the ceiling ({ceiling}), {of} {verb} {wording.joined(parts)}."
-    )
-    return [*found, Conclusion("cannot", text)]
+    text = f"{_quoted(system)}, {kind}, held against {_quoted(ceiling)}: {wording.joined(parts)}."
+    claim = "How far it gets on the way from chance to its ceiling."
+    return [*found, Conclusion("cannot", claim, text)]
 
 
 def ceiling_of(results: Results, kind: str, system: str) -> str | None:
@@ -219,12 +219,16 @@ def unseen_voices(results: Results) -> list[Conclusion]:
             _order(men, women), "the two do not clearly differ"
         )
         text = (
-            f"On recordings without a face ({women.speakers + men.speakers} speakers), the judge "
-            f"reads the labelled gender from the faces of {women.system} right for men in "
-            f"{figure_text(men)} and for women in {figure_text(women)}: {better}."
+            f"{_quoted(women.system)}, {women.speakers + men.speakers} speakers: the judge reads "
+            f"the labelled gender right for men in {figure_text(men)} and for women in "
+            f"{figure_text(women)}; {better}."
         )
-        read = _above(men, 0.5) and _above(women, 0.5)
-        found.append(Conclusion("can" if read else "cannot", text))
+        if _above(men, 0.5) and _above(women, 0.5):
+            claim = "Gender is read from the faces of recordings without a face, too."
+            found.append(Conclusion("can", claim, text))
+        else:
+            claim = "On recordings without a face, gender is not read for both men and women."
+            found.append(Conclusion("cannot", claim, text))
     return found
 
 
@@ -234,18 +238,22 @@ def identity_and_diversity(results: Results) -> list[Conclusion]:
     for record in results.select(table="identity_kept", measure="identity_cosine", kind="faces"):
         if record.role == "ceiling" and record.interval is not None:
             text = (
-                f"A face by {record.system} keeps a centred cosine of {figure_text(record)} with "
-                "the embedding that was asked for (1 would be all of it)."
+                f"{_quoted(record.system)}: the image keeps a centred cosine of "
+                f"{figure_text(record)} with the embedding that was asked for; all would be 1."
             )
-            found.append(Conclusion("can" if _above(record, 0.0) else "cannot", text))
+            part = "can" if _above(record, 0.0) else "cannot"
+            found.append(Conclusion(part, "What the decoder keeps of an embedding.", text))
+    main = main_systems(results, "faces") + main_systems(results, "embeddings")
     for record in results.select(table="diversity", measure="relative_distance", role="system"):
-        if record.interval is not None:
+        if record.interval is not None and record.system in main:
             text = (
-                f"The several {'faces' if record.kind == 'faces' else 'draws'} of one voice by "
-                f"{record.system} differ by {figure_text(record)} of the distance between "
+                f"{_quoted(record.system)}: {figure_text(record)} of the distance between "
                 "different persons of that gender."
             )
-            found.append(Conclusion("can" if record.interval[1] >= 1 else "cannot", text))
+            enough = record.interval[1] >= 1
+            claim = f"The faces of one voice {'differ' if enough else 'differ less'} "
+            claim += "as much as persons do." if enough else "than persons do."
+            found.append(Conclusion("can" if enough else "cannot", claim, text))
     return found
 
 
@@ -323,23 +331,19 @@ def not_told(results: Results) -> list[Conclusion]:
         known = [probe for probe in probes if probe.record.interval is not None]
         told = [probe for probe in known if probe.told]
         quiet = [probe for probe in known if not probe.told]
-        of = f"the {OF_KIND[kind]} of {system}"
         if told:
             text = (
-                f"What a voice should not tell is read from {of}: "
-                f"{'; '.join(probe.said for probe in told)}. That is {len(told)} of {len(known)} "
-                f"traits; of {len(known)} that tell nothing, about {0.025 * len(known):.1f} would "
-                "lie above chance by accident."
+                f"{_quoted(system)}, {kind}: {'; '.join(probe.said for probe in told)}. That is "
+                f"{len(told)} of {len(known)} traits; of {len(known)} that tell nothing, about "
+                f"{0.025 * len(known):.1f} would lie above chance by accident."
             )
-            found.append(Conclusion("cannot", text, warning=True))
+            claim = "What a voice should not tell is NOT at chance."
+            found.append(Conclusion("cannot", claim, text, warning=True))
         if quiet:
+            which = f"{len(quiet)} of {len(known)} traits" if told else f"all {len(known)} traits"
             names = wording.joined([probe.trait for probe in quiet])
-            which = f"{len(quiet)} of {len(known)} traits" if told else f"All {len(known)} traits"
-            text = (
-                f"{which} that are independent of the voice are read no better than chance from "
-                f"{of}: {names}."
-            )
-            found.append(Conclusion("cannot", text))
+            text = f"{_quoted(system)}, {kind}, {which} at chance: {names}."
+            found.append(Conclusion("cannot", "It does not tell what a voice cannot tell.", text))
     return found
 
 
@@ -369,13 +373,13 @@ def told_by_law(results: Results) -> list[Conclusion]:
                     + f" of what the true voice allows ({figure_text(best.record)})"
                 )
             told["can" if probe.told else "cannot"].append(said)
-        of = f"the {OF_KIND[kind]} of {system}"
-        if told["can"]:
-            text = f"Traits under a law are read from {of}: {'; '.join(told['can'])}."
-            found.append(Conclusion("can", text))
-        if told["cannot"]:
-            text = f"Under a law, but not read from {of}: {'; '.join(told['cannot'])}."
-            found.append(Conclusion("cannot", text))
+        for part, claim in (
+            ("can", "Laws of the cast that it has learnt."),
+            ("cannot", "Laws of the cast that it has not learnt."),
+        ):
+            if told[part]:
+                text = f"{_quoted(system)}, {kind}: {'; '.join(told[part])}."
+                found.append(Conclusion(part, claim, text))
     return found
 
 
@@ -392,13 +396,14 @@ def controls(results: Results) -> list[Conclusion]:
             said[at_chance].append(text)
         if said[False]:
             text = (
-                f"The control {system} ({kind}) does not score chance: {'; '.join(said[False])}. "
-                "Do not trust these figures before that is understood."
+                f"{_quoted(system)}, {kind}: {'; '.join(said[False])}. Do not trust these figures "
+                "before that is understood."
             )
-            found.append(Conclusion("rests", text, warning=True))
+            claim = "What knows nothing does NOT score chance."
+            found.append(Conclusion("rests", claim, text, warning=True))
         if said[True]:
-            text = f"{system} ({kind}) scores chance, as it must: {'; '.join(said[True])}."
-            found.append(Conclusion("rests", text[0].upper() + text[1:]))
+            text = f"{_quoted(system)}, {kind}: {'; '.join(said[True])}."
+            found.append(Conclusion("rests", "What knows nothing scores chance.", text))
     return found
 
 
@@ -435,7 +440,7 @@ def rests_on(results: Results) -> list[Conclusion]:
             f"Brackets hold 95 % intervals: speakers drawn again {about['rounds']:,} times, with "
             f"all that is theirs (seed {about.get('seed', 0)})."
         )
-    return [Conclusion("rests", text) for text in [*texts, *results.notes]]
+    return [Conclusion("rests", "", text) for text in [*texts, *results.notes]]
 
 
 def _sources(data: dict[str, Any]) -> list[str]:
@@ -502,6 +507,10 @@ def _order(one: Record, other: Record) -> int:
 def _above(record: Record, chance: float) -> bool:
     """Whether the whole interval lies above chance."""
     return record.interval is not None and record.interval[0] > chance
+
+
+def _quoted(system: str) -> str:
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{system}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def _known(results: Results, **where: Any) -> Record | None:

@@ -11,17 +11,16 @@ Several members speak with one base voice. A probe that knows the base voice wou
 members' traits as well as chance made them alike; so probes are fitted and resampled by base voice.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from training.evaluation.results import Results
-from training.evaluation.subjects import Subjects
+from training.evaluation.subjects import ANCESTRIES, Subjects
 from training.evaluation.systems import System
 from training.evaluation.tables import Labels
 from training.measures import probes
-from training.measures.resampling import Figure, SpeakerBootstrap
+from training.measures.resampling import SpeakerBootstrap
 
 INDEPENDENT = ("ancestry", "skin_tone", "skin_hue", "eye_colour", "hair_colour")
 INDEPENDENT_GIVEN_GENDER_AND_AGE = (
@@ -35,7 +34,14 @@ INDEPENDENT_GIVEN_GENDER_AND_AGE = (
     "muscle",
     "masculinity",
 )
-NOSE_SHAPE = ("nose width", "nose length", "nose hump", "nose tip", "nose depth", "nose tip width")
+NOSE_SHAPE = (
+    "nose_width",
+    "nose_length",
+    "nose_hump",
+    "nose_tip",
+    "nose_depth",
+    "nose_tip_width",
+)
 UNDER_A_LAW = ("gender", "age", "lower_face")
 NOT_PROBED = ("shape", "seed")  # of the shape, the nose is; the seed is of freckles and strands
 VOICE_PARAMETERS = ("pitch_hz", "formant_ratio", "rate_ratio", "breathiness")
@@ -51,6 +57,7 @@ def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, se
         labels: (N,) within which answers change hands, for example genders; None for anybody.
         seed: of the shuffling.
     """
+    name = f"{system.name}, shuffled" + (" within the gender" if labels is not None else "")
     source = np.arange(len(speakers))
     labels = np.full(len(speakers), "") if labels is None else labels
     rng = np.random.default_rng([seed, 7])
@@ -61,14 +68,8 @@ def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, se
         for name in names:
             theirs = rows[successor[name]]
             source[rows[name]] = np.resize(rng.permutation(theirs), len(rows[name]))
-    return System(
-        f"{system.name}, shuffled" + (" within the gender" if len(np.unique(labels)) > 1 else ""),
-        "control",
-        system.kind,
-        system.raw[source],
-        system.centred[source],
-        family=system.family,
-    )
+    raw, centred = system.raw[source], system.centred[source]
+    return System(name, "control", system.kind, raw, centred, system.family)
 
 
 def probe_traits(
@@ -89,63 +90,79 @@ def probe_traits(
         rounds: resamples.
         seed: of the folds and the resamples.
     """
-    voices = np.asarray([p["voice_id"] for p in subjects.voice_parameters])
+    voices = base_voices(subjects)
     bootstrap = SpeakerBootstrap(voices, rounds, seed)
     given = np.stack([labels.genders == "male", labels.ages], axis=1).astype(float)  # (N, 2)
     male = given[:, :1]
 
-    def probe(system: System, table: str, trait: str, values: np.ndarray, **options: Any) -> None:
-        figures = _probe(values)(bootstrap, system.centred, values, voices, **options)
+    def probe(system: System, table: str, trait: str, values: Any, **options: Any) -> None:
+        if values is None:
+            return
+        is_number = values.dtype.kind == "f"
+        measure = probes.probe_number if is_number else probes.probe_class
+        figures = measure(bootstrap, system.centred, values, voices, **options)
+        name = "r" if is_number else "balanced_accuracy"
         where = {"table": table, "kind": system.kind, "system": system.name, "role": system.role}
-        results.add({f"{trait}: {name}": f for name, f in figures.items()}, **where)
+        results.add({f"{trait}_{name}": figures[name]}, **where)
 
     for system in systems:
         for trait in INDEPENDENT:
-            probe(system, SHOULD_NOT, _spoken(trait), trait_values(subjects, trait))
+            probe(system, SHOULD_NOT, trait, trait_values(subjects, trait))
         for trait in INDEPENDENT_GIVEN_GENDER_AND_AGE:
             values = trait_values(subjects, trait)
             kept = labels.genders == "male" if trait == "beard" else None  # women have none
-            probe(system, SHOULD_NOT, _spoken(trait), values, within=given, kept=kept)
-        for index, name in enumerate(NOSE_SHAPE):
-            values = np.asarray([traits["shape"][index] for traits in subjects.traits])
-            probe(system, SHOULD_NOT, name, values, within=given)
-    parameters = voice_parameters(subjects)
-    law = System("true voice parameters", "ceiling", "embeddings", parameters, parameters)
-    for system in [*systems, law]:
+            probe(system, SHOULD_NOT, trait, values, within=given, kept=kept)
+        shape = trait_values(subjects, "shape")
+        for index, name in enumerate(() if shape is None else NOSE_SHAPE):
+            probe(system, SHOULD_NOT, name, shape[:, index], within=given)
+    parameters = voice_parameters(subjects, labels.genders == "male")
+    laws = [System("true voice parameters", "ceiling", "embeddings", p, p) for p in parameters]
+    for system in [*systems, *laws]:
         probe(system, SHOULD, "gender", trait_values(subjects, "gender"))
         probe(system, SHOULD, "age", trait_values(subjects, "age"))
-        probe(system, SHOULD, "age given gender", trait_values(subjects, "age"), within=male)
-        probe(system, SHOULD, "lower face", trait_values(subjects, "lower_face"))
+        probe(system, SHOULD, "age_given_gender", trait_values(subjects, "age"), within=male)
+        probe(system, SHOULD, "lower_face", trait_values(subjects, "lower_face"))
 
 
-def trait_values(subjects: Subjects, trait: str) -> np.ndarray:
-    """A trait of every pair's speaker, (N,): numbers, or names; of ancestry the largest share."""
-    values = [traits[trait] for traits in subjects.traits]
+def base_voices(subjects: Subjects) -> np.ndarray:
+    """(N,) whose voice each member speaks with; the member's own where that is not stated."""
+    stated = [parameters.get("voice_id") for parameters in subjects.voice_parameters]
+    pairs = zip(stated, subjects.speakers.tolist(), strict=True)
+    return np.asarray([voice or speaker for voice, speaker in pairs])
+
+
+def trait_values(subjects: Subjects, trait: str) -> np.ndarray | None:
+    """A trait of every pair's speaker: numbers or names (N,), of ancestry the largest share's name.
+
+    None where the data set does not state it of everybody.
+    """
+    values = [traits.get(trait) for traits in subjects.traits]
+    if any(value is None for value in values):
+        return None
     if trait == "ancestry":
-        return np.asarray(["african", "asian", "caucasian"])[np.argmax(values, axis=1)]
+        return np.asarray(ANCESTRIES)[np.argmax(values, axis=1)]
     return np.asarray(values)
 
 
-def voice_parameters(subjects: Subjects) -> np.ndarray:
-    """What each voice was made with, (N, 10): the four parameters by gender, and the gender.
+def voice_parameters(subjects: Subjects, male: np.ndarray) -> list[np.ndarray]:
+    """What each voice was made with, for a straight line through it to follow the laws.
 
-    Pitch falls with women's age, and with men's falls and rises: a straight line through the
-    parameters and through their squares, for each gender, can follow the laws.
+    Pitch falls with women's age; with men's it falls and rises. So the parameters, in units of
+    their spread within the gender, enter as they are and apart by gender, and pitch squared.
+
+    Args:
+        subjects: pairs of the cast.
+        male: (N,) booleans.
+
+    Returns:
+        One array (N, 10); none where the data set does not state all four parameters.
     """
-    rows = np.asarray([[p[name] for name in VOICE_PARAMETERS] for p in subjects.voice_parameters])
-    rows[:, :2] = np.log(rows[:, :2])
-    male = np.asarray([traits["gender"] == "male" for traits in subjects.traits], float)
-    for gender in (0.0, 1.0):
-        rows[male == gender] -= rows[male == gender].mean(0)
-        rows[male == gender] /= rows[male == gender].std(0).clip(1e-9)
-    squares = rows[:, :1] ** 2
-    signed = 2 * male[:, None] - 1
-    return np.hstack([rows, rows * signed, squares, signed])
-
-
-def _probe(values: np.ndarray) -> Callable[..., dict[str, Figure]]:
-    return probes.probe_number if values.dtype.kind == "f" else probes.probe_class
-
-
-def _spoken(trait: str) -> str:
-    return trait.replace("_", " ")
+    stated = [[p.get(name) for name in VOICE_PARAMETERS] for p in subjects.voice_parameters]
+    if any(value is None for row in stated for value in row):
+        return []
+    rows = np.log(np.asarray(stated, float).clip(1e-2))
+    for gender in (male, ~male):
+        rows[gender] -= rows[gender].mean(0)
+        rows[gender] /= rows[gender].std(0).clip(1e-9)
+    sign = np.where(male, 1.0, -1.0)[:, None]
+    return [np.hstack([rows, rows * sign, rows[:, :1] ** 2, sign])]

@@ -42,6 +42,8 @@ MOST_COLUMNS = 7  # more cannot be read side by side
 TRANSPOSED = ("craniofacial_correlation", "craniofacial_correlation_from_true")
 GROUPS_IN_MARKDOWN = ("gender", "age group")  # the others are in report.html
 TASK = "audio-to-image"
+PROBED_BY = {"r": "Pearson's r with the trait", "balanced accuracy": "balanced accuracy, %"}
+READ_FROM = {"embeddings": "Read from embeddings", "faces": "Read from faces"}
 
 
 @dataclass(frozen=True)
@@ -300,7 +302,7 @@ def probe_tables(results: Results, name: str) -> list[tuple[str, Table, list[Cha
                 for key in systems
             ]
             rows.append(Row(f"{trait}, {statistic}", "", [_probe_cell(p, name) for p in read]))
-        table = Table(wording.KIND_TITLES[kind], [system for system, _ in systems], rows, [], "")
+        table = Table(READ_FROM[kind], [system for system, _ in systems], rows, [], "")
         found.append((kind, table, list(_probe_charts(name, here))))
     return found
 
@@ -363,7 +365,7 @@ def _probe_charts(name: str, here: dict[tuple[str, str], list]) -> Iterable[Char
                 caption = (
                     f"{wording.TITLES[name]}: {statistic} of a probe on {system}; dashed: chance."
                 )
-                yield interval_chart(rows, caption)
+                yield interval_chart(rows, caption, PROBED_BY[statistic])
 
 
 def _cell(record: Record | None) -> Cell | None:
@@ -471,7 +473,7 @@ def _auc_charts(kind: str, results: Results, colours: dict[str, str]) -> Iterabl
         rows = [(r.system, r, 0.5) for r in sorted(records, key=lambda r: order.index(r.system))]
         if rows:
             caption = f"AUC of telling a speaker's face from others, among {whom}; dashed: chance."
-            yield interval_chart(rows, caption, colours)
+            yield interval_chart(rows, caption, wording.measure_name(measure), colours)
 
 
 def _by_role(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

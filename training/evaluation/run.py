@@ -69,7 +69,7 @@ def evaluate(options: argparse.Namespace) -> tuple[Results, Pictures | None]:
         controls.probe_traits(results, subjects, labels, probed, options.rounds, options.seed)
 
     # 4. What a reader should see
-    results.about["stand_ins"] = bench.missed
+    results.about["shares"] = bench.missed
     results.charts = chart_data(subjects, labels, [*embeddings, *faces], bench.original)
     may_be_shown = subjects.is_cast or options.with_pictures
     pictures = sheets.pictures_of(bench, labels, checkpoints, faces) if may_be_shown else None

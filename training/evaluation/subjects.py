@@ -136,8 +136,8 @@ def trait_groups(values: Sequence[Any], speakers: np.ndarray) -> np.ndarray:
 
     Returns:
         (N,) str: for numbers the third of the speakers ("low third", ...; who has the boundary's
-        own value is below it), for shares the largest one's name, for names the name; "" for None
-        and for what is neither.
+        own value is below it), for shares the largest one's name, for names the name with spaces;
+        "" for None and for what is neither.
     """
     known = [value for value in values if value is not None]
     is_number = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in known]
@@ -164,7 +164,7 @@ def _class_of(value: Any) -> str:
         return ANCESTRIES[int(np.argmax(value))]
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) else ""
+    return value.replace("_", " ") if isinstance(value, str) else ""
 
 
 def load_subjects(

@@ -1,0 +1,131 @@
+"""Would a cheat be caught, and would the honest be believed?"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dataset_scripts.synthetic_cast.geometry import SHAPE_GROUPS
+from dataset_scripts.synthetic_cast.traits import Traits, VoiceParameters
+from tests.evaluated import AGE, GENDER, SKIN, labels_of, make_subjects
+from training.evaluation import controls
+from training.evaluation.controls import SHOULD, SHOULD_NOT
+from training.evaluation.results import Results
+from training.evaluation.systems import System, embeddings_system
+from training.evaluation.tables import compare_with_gallery
+from training.measures.association import associate
+from training.measures.resampling import SpeakerBootstrap
+
+
+@pytest.fixture(scope="module")
+def subjects():
+    return make_subjects(speakers=200)
+
+
+def system_that_knows(subjects, *directions, noise: float = 0.1, seed: int = 1) -> System:
+    """Predicts what it may know of the true embedding, and noise."""
+    rng = np.random.default_rng(seed)
+    centred = noise * rng.standard_normal(subjects.embeddings.shape)
+    for direction in directions:
+        centred[:, direction] += (subjects.embeddings - subjects.centre)[:, direction]
+    return System("voice, 6 s", "system", "embeddings", centred + subjects.centre, centred, "", 6)
+
+
+def test_every_trait_of_the_cast_is_asked_for_in_one_list():
+    asked = [
+        *controls.INDEPENDENT,
+        *controls.INDEPENDENT_GIVEN_GENDER_AND_AGE,
+        *controls.UNDER_A_LAW,
+        *controls.NOT_PROBED,
+    ]
+    assert sorted(asked) == sorted(field.name for field in dataclasses.fields(Traits))
+    parameters = {field.name for field in dataclasses.fields(VoiceParameters)} - {"voice_id"}
+    assert set(controls.VOICE_PARAMETERS) == parameters
+
+
+def test_the_nose_is_where_the_cast_has_it():
+    moved = ["nose" in change for group in SHAPE_GROUPS for change, _ in group[:1]]
+    count = len(controls.NOSE_SHAPE)
+    assert all(moved[:count]) and not any(moved[count:])
+
+
+def test_shuffled_voices_go_to_other_speakers_and_score_chance(subjects):
+    labels = labels_of(subjects)
+    knows = system_that_knows(subjects, GENDER, AGE, SKIN, noise=0.02)
+    anybody = controls.shuffled(knows, subjects.speakers, None, 0)
+    within = controls.shuffled(knows, subjects.speakers, labels.genders, 0)
+    order = np.lexsort(knows.centred.T)
+    for system in (anybody, within):
+        place = np.lexsort(system.centred.T)
+        assert np.array_equal(system.centred[place], knows.centred[order])  # nothing is lost
+        source = np.empty(len(order), int)
+        source[place] = order
+        assert (subjects.speakers[source] != subjects.speakers).all()
+    assert (labels.genders[source] == labels.genders).all()
+    bootstrap = SpeakerBootstrap(subjects.speakers, 300)
+
+    def figures(system):
+        return associate(bootstrap, compare_with_gallery(subjects, labels, system))
+
+    assert figures(knows)["auc"].interval[0] > 0.8
+    low, high = figures(anybody)["auc"].interval
+    assert low < 0.5 < high
+    low, high = figures(within)["auc_same_gender"].interval
+    assert low < 0.5 < high and figures(within)["auc"].interval[0] > 0.5
+
+
+def test_the_true_embedding_scores_the_ceiling(subjects):
+    truth = embeddings_system("true embedding", "ceiling", subjects.embeddings, subjects.centre)
+    compared = compare_with_gallery(subjects, labels_of(subjects), truth)
+    figures = associate(SpeakerBootstrap(subjects.speakers, 100), compared)
+    assert figures["auc"].value > 0.999 and figures["matching_1_in_10_same_gender"].value > 0.99
+
+
+@pytest.fixture(scope="module")
+def probed(subjects):
+    honest = system_that_knows(subjects, GENDER, AGE)
+    leaky = dataclasses.replace(system_that_knows(subjects, GENDER, AGE, SKIN), name="leaky")
+    results = Results(about={})
+    controls.probe_traits(results, subjects, labels_of(subjects), [honest, leaky], 300, 0)
+    return results
+
+
+def test_a_leak_is_seen_and_the_innocent_are_at_chance(probed):
+    leak = probed.find(table=SHOULD_NOT, system="leaky", measure="skin_tone_r")
+    assert leak.interval[0] > 0.5
+    honest = probed.select(table=SHOULD_NOT, system="voice, 6 s")
+    assert {record.measure for record in honest} >= {
+        "skin_tone_r",
+        "ancestry_balanced_accuracy",
+        "hair_cut_balanced_accuracy",
+        "weight_r",
+        "nose_width_r",
+    }
+    told = [record for record in honest if record.interval[0] > record.chance]
+    assert not told
+    assert all(record.speakers == 50 for record in honest)  # base voices are resampled
+
+
+def test_what_is_under_a_law_is_read_as_well_as_the_voice_allows(probed):
+    def r(system, measure):
+        return probed.find(table=SHOULD, system=system, measure=measure)
+
+    gender = r("voice, 6 s", "gender_balanced_accuracy")
+    assert gender.interval[0] > 0.7 and gender.chance == 0.5
+    assert r("true voice parameters", "age_given_gender_r").interval[0] > 0.8
+    assert r("voice, 6 s", "age_given_gender_r").interval[0] > 0.6
+    assert r("true voice parameters", "lower_face_r").interval[0] > 0.3
+    low, high = r("voice, 6 s", "lower_face_r").interval
+    assert low < 0 < high  # nobody told it
+
+
+def test_a_cast_that_states_less_is_asked_less(subjects):
+    bare = dataclasses.replace(
+        subjects,
+        traits=[{"gender": traits["gender"]} for traits in subjects.traits],
+        voice_parameters=[{"pitch_hz": 100.0}] * len(subjects),
+    )
+    results = Results(about={})
+    controls.probe_traits(results, bare, labels_of(bare), [system_that_knows(bare, GENDER)], 100, 0)
+    assert [record.measure for record in results.records] == ["gender_balanced_accuracy"]
+    assert results.records[0].speakers == 200
