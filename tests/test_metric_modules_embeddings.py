@@ -162,12 +162,21 @@ def test_a_card_names_every_figure_that_comes_out(modules, crowd, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_away_from_a_clone_one_sentence_says_what_to_do(name, tmp_path):
-    references = "" if name == "consistency" else "references=[[1.0], [2.0]], "
-    code = f"import evaluate; m = evaluate.load({str(FOLDER / name)!r}); m.compute("
-    code += f"predictions=[[1.0], [2.0]], {references}speakers=['a', 'b'])"
+def test_away_from_a_clone_one_sentence_says_what_to_do(tmp_path):
+    code = """
+import evaluate, sys
+for folder in sys.argv[1:]:
+    metric = evaluate.load(folder)
+    inputs = {"predictions": [[1.0], [2.0]], "speakers": ["a", "b"]}
+    if "references" in metric.features:
+        inputs["references"] = [[1.0], [2.0]]
+    try:
+        metric.compute(**inputs)
+    except ImportError as error:
+        print(error)
+"""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code, *(str(FOLDER / name) for name in NAMES)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode and "run this from a clone of Speech2Face" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run this from a clone of Speech2Face") == len(NAMES)
