@@ -88,7 +88,7 @@ def test_a_constant_knows_nothing_and_the_truth_everything(results):
     assert auc("gender-and-age oracle", both) == pytest.approx(0.5, abs=0.05)
     assert auc("another picture of the speaker") > auc("voice, 6 s") > auc("voice, 3 s")
     cosine = value(results, "constant", "cosine_raw", table="feature_similarity")
-    assert 0.7 < cosine < 1
+    assert 0.5 < cosine < 1
     assert value(results, "constant", "cosine_centred", table="feature_similarity") == 0
 
 

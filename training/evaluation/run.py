@@ -207,4 +207,4 @@ def _is_probed(system: System, seconds: list[float]) -> bool:
 def _progress(systems: list[System], label: str) -> Iterable[System]:
     from tqdm import tqdm
 
-    return tqdm(systems, desc=label, unit="system")
+    return tqdm(systems, desc=label, unit="system", leave=False)

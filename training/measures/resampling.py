@@ -180,7 +180,7 @@ class SpeakerBootstrap:
         moments = np.stack(
             [self.sums(v, kept) for v in (ones, x, y, x * x, y * y, x * y)], axis=1
         )  # (S, 6)
-        everybody = np.vstack([np.ones(len(self.names)), self.counts]) @ moments  # (1 + B, 6)
+        everybody = np.vstack([moments.sum(0), self.counts @ moments])  # (1 + B, 6)
         with np.errstate(invalid="ignore", divide="ignore"):
             mean_x, mean_y, xx, yy, xy = (everybody[:, 1:] / everybody[:, :1]).T
             variances = (xx - mean_x**2) * (yy - mean_y**2)
