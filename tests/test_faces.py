@@ -90,3 +90,35 @@ def test_what_is_no_grey_picture_is_refused(wrong):
         faces.detect_boxes(wrong)
     with pytest.raises(ValueError, match="grey picture"):
         faces.predict_landmarks(wrong, (0, 0, 5, 5))
+
+
+def test_68_landmarks_lie_on_the_drawn_face_in_their_order():
+    centre, size = (150, 115), 110
+    grey = np.ascontiguousarray(draw_face(empty_scene(), centre, size)[..., 1])
+    ((box, _),) = faces.detect_boxes(grey)
+    points = faces.predict_landmarks_68(grey, box)
+    assert points.shape == (68, 2) and points.dtype == np.float32
+
+    def middle(start: int, stop: int) -> np.ndarray:
+        """Of some landmarks, in the units in which `draw_face` places its ellipses."""
+        return (points[start:stop].mean(0) - centre) * 100 / size
+
+    np.testing.assert_allclose(middle(36, 42), (-19, -12), atol=5)  # the eye on the left
+    np.testing.assert_allclose(middle(42, 48), (19, -12), atol=5)
+    np.testing.assert_allclose(middle(31, 36), (0, 21), atol=8)  # nostrils
+    np.testing.assert_allclose(middle(48, 68), (0, 39), atol=8)  # mouth
+    assert np.all(np.diff(points[:17, 0]) > 0) and points[8, 1] == points[:17, 1].max()  # jaw
+    shifted = np.roll(grey, (4, 7), (0, 1))
+    ahead = faces.predict_landmarks_68(shifted, tuple(np.add(box, (7, 4, 7, 4))))
+    np.testing.assert_allclose(ahead - points, np.tile((7, 4), (68, 1)), atol=1)
+
+
+def test_68_landmarks_are_those_of_any_layout_and_of_no_coloured_picture():
+    picture = draw_face(empty_scene(), (150, 115), 110)
+    ((box, _),) = faces.detect_boxes(picture[..., 1])
+    np.testing.assert_array_equal(
+        faces.predict_landmarks_68(picture[..., 1], box),
+        faces.predict_landmarks_68(picture[..., 1].copy(), box),
+    )
+    with pytest.raises(ValueError, match="grey picture"):
+        faces.predict_landmarks_68(picture, box)

@@ -9,8 +9,8 @@ from torch import nn
 
 from modeling_speech2face import faces_to_latents
 from training import train_face_decoder
+from training.compare_samplers import SAMPLERS
 from training.configuration import FaceDecoderTraining
-from training.evaluation import SAMPLERS
 
 NOISE = {
     "num_train_timesteps": 1000,

@@ -60,6 +60,7 @@ def write_cast(folder: Path, speakers: int = 8, pairs: int = 2, teacher: str = "
                         "age": 30.0 + speaker,
                         "voice_id": f"tone/{split}-{speaker}",
                         "traits": {"hair_cut": "short", "beard": "none"},
+                        "voice_parameters": {"pitch_hz": pitch_hz},
                     }
                 )
         datasets.Dataset.from_list(rows).to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
