@@ -457,7 +457,6 @@ def _chart(figure: Any, alt: str, caption: str, width: float = WIDE) -> Chart:
         target,
         format="svg",
         dpi=160,
-        bbox_inches="tight",
         metadata={"Date": None},
         transparent=True,
     )

@@ -87,8 +87,8 @@ def gender_is_read(results: Results, system: str) -> list[Conclusion]:
         _order(men, women), "the two do not clearly differ"
     )
     text = (
-        f"{_quoted(system)}: the judge reads men as men in {figure_text(men)} and women as women in "
-        f"{figure_text(women)}; {better}."
+        f"{_quoted(system)}: the judge reads men as men in {figure_text(men)} and women as women "
+        f"in {figure_text(women)}; {better}."
     )
     return [Conclusion("can", "Gender is read from the faces.", text)]
 

@@ -492,8 +492,9 @@ def _content(results: Results) -> dict[str, Any]:
     )
     return {
         "title": f"Speech2Face: {wording.joined(checkpoints) or 'an evaluation'}",
-        "about": about,
-        "data": about.get("dataset") or {},
+        "about": {"created": None} | about,
+        "data": dict.fromkeys(("name", "split", "pairs", "speakers"))
+        | (about.get("dataset") or {}),
         "warnings": [c for c in conclusions if c.warning],
         "parts": [(title, key, _of_part(conclusions, key)) for key, title in parts],
         "kinds": [

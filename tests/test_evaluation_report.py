@@ -1,0 +1,436 @@
+"""The report says what the records say: every headline figure, kinds apart, and words by rule."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from tests.fake_results import pictures, results
+from training.evaluation import wording
+from training.evaluation.conclusions import conclude, main_systems
+from training.evaluation.report import Pictures, model_index, write_report
+from training.evaluation.results import Record, Results
+
+
+class Page(HTMLParser):
+    """Tables with the section they stand in, images, and everything that names an address."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tables, self.images, self.addresses, self.words = [], [], [], ""
+        self.anchors, self.row, self.cell = [], None, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [attributes[k] for k in ("src", "href", "srcset") if k in attributes]
+        if "id" in attributes:
+            self.anchors.append(attributes["id"])
+        if tag == "img":
+            self.images.append(attributes)
+        if tag == "table":
+            self.tables.append((self.anchors[-1], []))
+        if tag == "tr":
+            self.row = []
+            self.tables[-1][1].append(self.row)
+        if tag in ("td", "th"):
+            self.cell = []
+
+    def handle_data(self, data):
+        self.words += data
+        if self.cell is not None:
+            self.cell.append(data.strip())
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.row.append(" ".join(part for part in self.cell if part))
+            self.cell = None
+
+
+@pytest.fixture(scope="module")
+def found() -> Results:
+    return results()
+
+
+@pytest.fixture(scope="module")
+def report(found, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    markdown, html = write_report(folder, found, pictures())
+    return markdown.read_text(), html.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(report) -> Page:
+    return Page(report[1])
+
+
+def markdown_tables(text: str) -> list[tuple[str, list[list[str]]]]:
+    """(heading, rows) of each table, in order."""
+    tables, heading, rows = [], "", []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif rows:
+            tables.append((heading, rows))
+            rows = []
+    return tables
+
+
+def headline_records(found: Results, kind: str, table: str) -> list[Record]:
+    measures = wording.HEADLINES[table]
+    return [r for r in found.select(kind=kind, table=table) if r.measure in measures]
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "faces"])
+def test_every_headline_figure_stands_in_the_table_of_its_kind(found, report, page, kind):
+    checked = 0
+    for table in wording.HEADLINES:
+        records = headline_records(found, kind, table)
+        if not records:
+            continue
+        title = f"{wording.TITLES[table]} ({kind})"
+        of_markdown = next(rows for heading, rows in markdown_tables(report[0]) if heading == title)
+        anchor = f"{kind}-{wording.slug(table)}"
+        of_html = next(rows for place, rows in page.tables if place == anchor)
+        for rows, first in ((of_markdown, 2), (of_html, 1)):
+            columns = rows[0][first:]
+            for record in records:
+                row = next(row for row in rows if row[first - 1] == record.system)
+                cell = row[first:][columns.index(wording.measure_name(record.measure))]
+                numbers = [float(n.replace("−", "-")) for n in re.findall(r"[−\d.]+\d", cell)]
+                factor = wording.unit_of(record.measure).factor
+                expected = [factor * v for v in (record.value, *record.interval)]
+                half = 0.5 * 10 ** -wording.unit_of(record.measure).decimals
+                np.testing.assert_allclose(numbers, expected, atol=1.01 * half)
+                checked += 1
+    assert checked >= 2 * 60
+
+
+def test_embeddings_and_faces_share_no_table(found, report, page):
+    systems = {
+        kind: {r.system for r in found.records if r.kind == kind and r.table != "what_it_should"}
+        for kind in ("embeddings", "faces")
+    }
+    tables = [rows for _, rows in page.tables] + [rows for _, rows in markdown_tables(report[0])]
+    named = [{cell for row in rows for cell in row} for rows in tables]
+    assert not systems["embeddings"] & systems["faces"]
+    assert not [words for words in named if all(words & systems[kind] for kind in systems)]
+    assert sum(bool(words & systems["faces"]) for words in named) > 20
+
+
+def test_rows_are_floors_systems_ceilings_controls_and_chance(page):
+    rows = next(rows for place, rows in page.tables if place == "embeddings-association")
+    assert [row[0] for row in rows[1:]] == [
+        "constant",
+        "gender oracle",
+        "gender-and-age oracle",
+        "voice, 3 s",
+        "voice, 6 s",
+        "true embedding",
+        "another picture of the speaker",
+        "shuffled voices",
+        "chance",
+    ]
+    assert rows[-1][1:] == ["50.0 %", "0.50", "0.50", "0.50"]
+
+
+def test_every_record_of_everybody_is_on_the_page(found, page):
+    cells = {cell for _, rows in page.tables for row in rows for cell in row}
+    for record in found.records:
+        if record.by is None and not record.table.startswith("what_"):
+            assert wording.figure_text(record) in cells, record
+
+
+def test_every_group_is_on_the_page(found, page):
+    cells = {cell for _, rows in page.tables for row in rows for cell in row}
+    grouped = [record for record in found.records if record.by]
+    assert len(grouped) > 1000
+    for record in grouped:
+        assert wording.figure_text(record) in cells, record
+        assert f"{record.group} ({record.speakers} speakers)" in cells
+
+
+def test_the_page_asks_for_nothing_and_shows_no_gap(report, page):
+    own = [a for a in page.addresses if a.startswith("#")]
+    assert {a[1:] for a in own} <= set(page.anchors)
+    assert all(a.startswith(("#", "data:image/")) for a in page.addresses)
+    assert not re.search(r"@import|url\(|<script|<link|<iframe", report[1])
+    for text in (report[0], page.words):
+        assert not re.search(r"\b(nan|NaN|None|inf|Undefined)\b", text)
+
+
+def test_pictures_are_inline_and_described(page):
+    kinds = [re.match(r"data:image/(png|svg\+xml);base64,", i["src"])[1] for i in page.images]
+    assert kinds.count("png") == 5 * 3 + 2 * 2 and kinds.count("svg+xml") > 10
+    assert all(len(image["alt"]) > 10 for image in page.images)
+    assert "worst: decoded from the voice, diffusion" in [image["alt"] for image in page.images]
+
+
+def test_the_markdown_has_no_picture_and_its_tables_are_whole(report):
+    assert "![" not in report[0] and "<img" not in report[0] and "data:" not in report[0].lower()
+    tables = markdown_tables(report[0])
+    assert len(tables) > 30
+    for heading, rows in tables:
+        assert len({len(row) for row in rows}) == 1, heading
+
+
+def test_a_report_without_pictures_charts_and_checkpoint(tmp_path):
+    record = Record("retrieval", "embeddings", "voice", "system", "recall_at_1", None, None, 0, 0)
+    markdown, html = write_report(tmp_path, Results(about={}, records=[record]), Pictures())
+    assert "| system | voice | — |" in markdown.read_text()
+    assert "Faces</h2>" not in html.read_text()
+
+
+def changed(found: Results, change, **where) -> Results:
+    """The same results, with other values in some records."""
+    chosen = set(map(id, found.select(**where)))
+    assert chosen
+    records = [dataclasses.replace(r, **change(r)) if id(r) in chosen else r for r in found.records]
+    return dataclasses.replace(found, records=records)
+
+
+def said(found: Results, claim: str, within: str = "") -> list:
+    return [c for c in conclude(found) if claim in c.claim and within in c.text]
+
+
+def only(found: Results, **where) -> Results:
+    """Few records and no charts: quickly printed."""
+    return Results(about={}, records=found.select(**where))
+
+
+def interval(low: float, high: float):
+    return lambda record: {"value": (low + high) / 2, "interval": (low, high)}
+
+
+FACES = {"kind": "faces", "system": "diffusion from voice, 6 s"}
+VOICE = {"kind": "embeddings", "system": "voice, 6 s"}
+
+
+def test_age_is_read_only_where_its_interval_leaves_out_nothing(found):
+    of = {**FACES, "measure": "age_r", "table": "attribute_agreement"}
+    (conclusion,) = said(changed(found, interval(-0.09, 0.15), **of), "Age is not read.")
+    assert conclusion.part == "cannot" and "r = 0.03 [−0.09, 0.15]" in conclusion.text
+    (conclusion,) = said(changed(found, interval(0.05, 0.15), **of), "Age is read")
+    assert conclusion.part == "can"
+
+
+def test_men_and_women_are_told_apart_by_their_intervals(found):
+    assert "do not clearly differ" in said(found, "Gender is read from the faces.")[0].text
+    of = {**FACES, "table": "attribute_agreement", "measure": "gender_accuracy_female"}
+    worse = changed(found, interval(0.6, 0.7), **of)
+    (conclusion,) = said(worse, "Gender is read from the faces.")
+    assert "men are read better than women" in conclusion.text and "65.0 %" in conclusion.text
+    of["measure"] = "gender_balanced_accuracy"
+    (conclusion,) = said(changed(found, interval(0.45, 0.55), **of), "Gender is not read")
+    assert conclusion.part == "cannot"
+
+
+def test_within_one_gender(found):
+    (can,) = said(found, "Within one gender it tells")
+    assert can.part == "can" and "“voice, 6 s”" in can.text
+    touched = changed(
+        found, interval(0.5, 0.56), **VOICE, table="association", measure="auc_same_gender"
+    )
+    assert not said(touched, "Within one gender it tells")
+    assert len(said(touched, "Within one gender it does not")) == 2
+
+
+def test_the_oracle_is_met_with_the_paired_difference(found):
+    of = {"kind": "embeddings", "table": "differences", "system": "voice, 6 s"}
+    for low, high, claim in (
+        (0.01, 0.03, "It knows more than gender and age."),
+        (-0.01, 0.01, "It knows no more than gender and age would tell."),
+        (-0.03, -0.01, "Being told gender and age would be better"),
+    ):
+        other = found
+        for measure in ("association: auc", "retrieval: recall_at_10"):
+            where = {**of, "measure": measure, "other": "gender-and-age oracle"}
+            other = changed(other, interval(low, high), **where)
+        (conclusion,) = said(other, claim, "“voice, 6 s”")
+        assert conclusion.part == ("can" if low > 0 else "cannot")
+
+
+def test_without_a_paired_difference_overlapping_intervals_are_level(found):
+    alone = dataclasses.replace(
+        found, records=[r for r in found.records if r.table != "differences"]
+    )
+    assert len(said(alone, "It knows no more than gender and age would tell.", "embeddings")) == 1
+
+
+def test_share_of_the_ceiling(found):
+    other = changed(found, interval(0.6, 0.7), **FACES, table="association", measure="auc")
+    best = {**FACES, "system": "diffusion from true embedding", "table": "association"}
+    other = changed(other, interval(0.75, 0.85), **best, measure="auc")
+    (conclusion,) = said(other, "How far it gets", "faces")
+    assert "50 % in AUC (0.65 [0.60, 0.70] of 0.80 [0.75, 0.85])" in conclusion.text
+    above = changed(other, interval(0.9, 0.95), **FACES, table="association", measure="auc")
+    (warning,) = said(above, "above its ceiling")
+    assert warning.warning
+
+
+def test_a_control_that_knows_something_is_a_bold_warning(found, tmp_path):
+    assert not [c for c in conclude(found) if c.warning]
+    cheat = changed(
+        found, interval(0.6, 0.7), system="shuffled voices", table="association", measure="auc"
+    )
+    (warning,) = [c for c in conclude(cheat) if c.warning]
+    assert "does NOT score chance" in warning.claim and "AUC 0.65 [0.60, 0.70]" in warning.text
+    markdown, html = write_report(tmp_path, only(cheat, role="control", kind="embeddings"))
+    assert f"**Warning: {warning.claim} {warning.text}**" in markdown.read_text()
+    assert re.search(
+        r'<div class="warning" role="alert">\s*<p>What knows nothing', html.read_text()
+    )
+
+
+def test_a_trait_that_leaks_is_a_bold_warning(found, tmp_path):
+    leak = changed(
+        found,
+        interval(0.1, 0.3),
+        **FACES,
+        table="what_the_voice_should_not_tell",
+        measure="skin_tone_r",
+    )
+    (warning,) = [c for c in conclude(leak) if c.warning]
+    assert "NOT at chance" in warning.claim
+    assert "skin tone 0.20 [0.10, 0.30], chance 0.00" in warning.text
+    assert "1 of 7 traits" in warning.text
+    markdown, _ = write_report(
+        tmp_path, only(leak, kind="faces", table="what_the_voice_should_not_tell")
+    )
+    assert "0.20 [0.10, 0.30], chance 0.00 **NOT at chance**" in markdown.read_text()
+    below = changed(
+        found,
+        interval(-0.3, -0.1),
+        **FACES,
+        table="what_the_voice_should_not_tell",
+        measure="skin_tone_r",
+    )
+    assert not [c for c in conclude(below) if c.warning]
+
+
+def test_what_gender_and_age_tell_is_a_traits_chance(found):
+    where = {"table": "what_the_voice_should_not_tell", "kind": "faces", "role": "system"}
+    where |= {"system": FACES["system"], "speakers": 160, "samples": 160}
+    records = [
+        Record(measure="grey_balanced_accuracy", value=0.6, interval=(0.55, 0.65), **where),
+        Record(measure="grey_from_covariates", value=0.58, interval=(0.5, 0.66), **where),
+    ]
+    other = dataclasses.replace(found, records=found.records + records)
+    assert not [c for c in conclude(other) if c.warning]
+    assert [c for c in conclude(dataclasses.replace(other, records=records[:1])) if c.warning]
+
+
+def test_laws_are_held_against_the_true_voice(found):
+    (can,) = said(found, "Laws of the cast that it has learnt.", "embeddings")
+    assert (
+        "lower face 0.20 [0.12, 0.28], chance 0.00, 44 % of what the true voice allows" in can.text
+    )
+    (cannot,) = said(found, "Laws of the cast that it has not learnt.", "embeddings")
+    assert cannot.text.startswith("“voice, 6 s”, embeddings: age 0.05")
+
+
+def test_stand_ins_are_counted(found):
+    texts = [c.text for c in conclude(found)]
+    assert "Stand-ins, faces not found, diffusion from voice, 6 s: 0.3 %." in texts
+
+
+def test_of_each_system_the_longest_speech_speaks(found):
+    assert main_systems(found, "embeddings") == ["voice, 6 s"]
+    several = [
+        dataclasses.replace(r, system=f"other: {r.system}")
+        for r in found.select(kind="embeddings", role="system")
+    ]
+    both = dataclasses.replace(found, records=found.records + several)
+    assert main_systems(both, "embeddings") == ["voice, 6 s", "other: voice, 6 s"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "text"),
+    [
+        ("recall_at_10", 0.1404, "14.0 %"),
+        ("recall_at_1_of_5000", 0.0002, "0.0 %"),
+        ("gender_accuracy_male", 1.0, "100.0 %"),
+        ("angle_centred", 67.96, "68.0°"),
+        ("age_mae", 11.26, "11.3 years"),
+        ("cosine_centred", -0.031, "−0.03"),
+        ("cosine_centred", -0.0001, "0.00"),
+        ("association: eer_same_gender", 0.4512, "45.1 %"),
+        ("kernel_distance", 0.00123, "0.0012"),
+        ("auc", None, "—"),
+    ],
+)
+def test_numbers_are_written_as_they_are_read(measure, value, text):
+    assert wording.number(value, measure) == text
+
+
+def test_a_small_chance_is_not_nothing():
+    assert wording.chance_number(0.0002, "recall_at_1_of_5000") == "0.02 %"
+    assert wording.chance_number(0.0, "age_r") == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("measure", "name", "lower"),
+    [
+        ("recall_at_5_of_5000_l1", "R@5 of 5,000, by L1", False),
+        ("auc_same_gender_and_age_group", "AUC, same gender and age group", False),
+        ("angle_raw", "angle, raw", True),
+        ("l2_centred", "L2, centred", True),
+        ("retrieval: median_rank", "median rank", True),
+        ("gender_accuracy_female", "gender, women", False),
+        ("eer", "equal error rate", True),
+        ("between_same_gender", "between same gender", False),
+        ("mandibular_index_r", "mandibular index", False),
+    ],
+)
+def test_measures_have_names_and_a_better_end(measure, name, lower):
+    assert wording.measure_name(measure) == name
+    assert wording.lower_is_better(measure) is lower
+
+
+def test_differences_say_which_way_is_better(found, page):
+    rows = next(
+        rows
+        for place, rows in page.tables
+        if place == "differences" and rows[0][1:] == ["difference", "clear"]
+    )
+    said = {row[0]: row[2] for row in rows[1:]}
+    assert said["AUC (association)"] == "clear: worse"
+    by_place = {
+        r.measure: r
+        for r in found.select(table="differences", kind="embeddings", other="gender-and-age oracle")
+    }
+    angle = by_place["feature_similarity: angle_centred"]
+    assert angle.interval[0] > 0 and said["angle, centred (feature similarity)"] == "clear: worse"
+
+
+def test_the_model_index_survives_the_hub(found):
+    from huggingface_hub import ModelCard, ModelCardData
+
+    index = model_index(found, "demo")
+    data = ModelCardData(license="apache-2.0", **{"model-index": index})
+    assert data.model_name == "demo"
+    again = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# Card\n").data
+    assert again.to_dict()["model-index"] == index
+    metrics = {m["name"]: m for result in index[0]["results"] for m in result["metrics"]}
+    record = found.find(**VOICE, table="retrieval", measure="recall_at_10")
+    metric = metrics["R@10 (embeddings; voice, 6 s)"]
+    assert metric["value"] == pytest.approx(record.value, abs=5e-5)
+    assert metric["args"]["interval"] == pytest.approx(list(record.interval), abs=5e-5)
+    assert not [name for name in metrics if "3 s" in name or "oracle" in name]
+    assert re.fullmatch(r"[\w-]+", index[0]["results"][0]["dataset"]["type"])
+
+
+def test_of_compared_checkpoints_the_index_holds_the_named_one(found):
+    records = [
+        dataclasses.replace(r, system=f"{name}: {r.system}")
+        for r in found.select(role="system", kind="embeddings")
+        for name in ("one", "two")
+    ]
+    index = model_index(dataclasses.replace(found, records=records), "two")
+    names = [m["name"] for result in index[0]["results"] for m in result["metrics"]]
+    assert names and all("two: voice, 6 s" in name for name in names)
+    assert model_index(Results(about={}), "two") == []
