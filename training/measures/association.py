@@ -19,7 +19,7 @@ from training.measures.retrieval import match_speakers
 from training.measures.similarity import unit
 
 BINS_OF_EACH = 64  # edges at that many quantiles of the right pairs' scores, and of the others'
-EXACT_PAIRS = 5_000  # with more, resampled pairs are weighted to first order: see `_resampled`
+EXACT_PAIRS = 10_000  # with more, resampled pairs are weighted to first order: see `_resampled`
 CURVE_POINTS = 200
 Labels = tuple[Sequence[str], Sequence[str]]
 
