@@ -212,6 +212,8 @@ def test_what_cannot_be_compared_is_refused():
     probes, gallery, speakers, genders = crowd()
     with pytest.raises(ValueError, match="20 probes have no face in the gallery"):
         compare(probes, gallery[:40], speakers, speakers[:40])
+    with pytest.raises(ValueError, match="in their order"):
+        associate(SpeakerBootstrap(speakers[::-1]), compare(probes, gallery, speakers, speakers))
     with pytest.raises(ValueError, match="same_gender needs one label"):
         compare(probes, gallery, speakers, speakers, {"same_gender": (genders, genders[:5])})
     with pytest.raises(ValueError, match="NaN"):

@@ -162,7 +162,12 @@ def associate(
     Returns:
         `matching_1_in_{n}`, `auc` and `eer`, each with `_{restriction}` behind it for those;
         0 to 1, with their chance. NaN (and no interval) where there is nobody to compare with.
+
+    Raises:
+        ValueError: if the bootstrap is not of the probes' speakers.
     """
+    if not np.array_equal(bootstrap.names[bootstrap.index], compared.probe_speakers):
+        raise ValueError("the bootstrap must be of the probes' speakers, in their order")
     kept = np.ones(len(bootstrap), bool) if kept is None else np.asarray(kept, bool)
     figures = {}
     for name in compared.trials if restrictions is None else restrictions:
