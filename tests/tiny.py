@@ -26,12 +26,12 @@ def tiny_voice_encoder_config(model_type: str = "wav2vec2", **kwargs) -> dict:
     }
 
 
-def tiny_config(**kwargs) -> Speech2FaceConfig:
+def tiny_config(face_embedding_size: int = FACE_EMBEDDING_SIZE, **kwargs) -> Speech2FaceConfig:
     """A configuration with an 8-dimensional teacher and clips of half a second."""
     defaults = {
         "voice_encoder_config": tiny_voice_encoder_config(),
-        "face_embedding_size": FACE_EMBEDDING_SIZE,
-        "face_embedding_mean": [0.1 * i for i in range(FACE_EMBEDDING_SIZE)],
+        "face_embedding_size": face_embedding_size,
+        "face_embedding_mean": [0.1 * i for i in range(face_embedding_size)],
         "projection_hidden_size": 16,
         "pooling_hidden_size": 8,
         "clip_seconds": 0.5,
@@ -43,24 +43,31 @@ def tiny_model(seed: int = 0, **kwargs) -> Speech2FaceModel:
     """A seeded model in evaluation mode, with some residual covariance."""
     torch.manual_seed(seed)
     model = Speech2FaceModel(tiny_config(**kwargs)).eval()
-    model.set_residual_covariance(0.1 * torch.randn(40, FACE_EMBEDDING_SIZE))
+    model.set_residual_covariance(0.1 * torch.randn(40, model.config.face_embedding_size))
     return model
 
 
-def tiny_pipeline(seed: int = 0, patch: int = 2, with_vae: bool = False, **kwargs):
+def tiny_pipeline(
+    seed: int = 0,
+    patch: int = 2,
+    with_vae: bool = False,
+    face_embedding_size: int = FACE_EMBEDDING_SIZE,
+    **kwargs,
+):
     """A pipeline with random weights that makes 16x16 faces in two steps.
 
     Args:
         seed: of the weights.
         patch: side of the pixel patches that the UNet sees.
         with_vae: whether the UNet works on the latents of a tiny AutoencoderKL instead.
+        face_embedding_size: the teacher's.
         kwargs: further arguments of `Speech2FacePipeline`.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
     from modeling_speech2face import FaceEmbeddingProjection, Speech2FacePipeline
 
-    voice_encoder = tiny_model(seed)
+    voice_encoder = tiny_model(seed, face_embedding_size=face_embedding_size)
     channels = 4 if with_vae else 3 * patch**2
     unet = UNet2DConditionModel(
         sample_size=8 if with_vae else 16 // patch,
@@ -75,7 +82,7 @@ def tiny_pipeline(seed: int = 0, patch: int = 2, with_vae: bool = False, **kwarg
         norm_num_groups=4,
     )
     projection = FaceEmbeddingProjection(
-        face_embedding_size=FACE_EMBEDDING_SIZE,
+        face_embedding_size=face_embedding_size,
         num_tokens=2,
         cross_attention_dim=8,
         hidden_size=16,

