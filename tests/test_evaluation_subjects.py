@@ -204,6 +204,25 @@ def test_a_folder_that_does_not_match_is_refused(folder, tmp_path):
         subjects.load_subjects(str(folder), "test", tmp_path / "cache")
 
 
+def test_ages_of_a_folder_are_years(folder, tmp_path):
+    (folder / "PAIRS.tsv").write_text("name\tage\none\t41.5\ntwo\t\n")
+    found = subjects.load_subjects(str(folder), "test", tmp_path / "cache")
+    np.testing.assert_array_equal(found.ages, [41.5, np.nan, np.nan])
+    assert found.groups()["age group"].tolist() == ["30 to 44", "", ""]
+    (folder / "PAIRS.tsv").write_text("name\tage\ntwo\told\n")
+    with pytest.raises(ValueError, match="gives two the age 'old'"):
+        subjects.load_subjects(str(folder), "test", tmp_path / "cache")
+    (folder / "PAIRS.tsv").write_text("stem\tage\n")
+    with pytest.raises(ValueError, match="has no column name"):
+        subjects.load_subjects(str(folder), "test", tmp_path / "cache")
+
+
+def test_voices_without_faces_are_refused(tmp_path):
+    (tmp_path / "voice").mkdir()
+    with pytest.raises(FileNotFoundError, match="has voice/ and no face/"):
+        subjects.load_subjects(str(tmp_path), "test", tmp_path / "cache")
+
+
 def test_what_is_no_picture_is_refused(folder, tmp_path):
     (folder / "face" / "one.png").write_text("not a picture")
     with pytest.raises(ValueError, match="one.png is not a picture"):

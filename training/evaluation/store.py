@@ -148,7 +148,12 @@ class Store:
         chunks = [_read(_chunk_file(folder, part)) for part in parts]
         for name in chunks[0]:
             np.save(work / f"{name}.npy", np.concatenate([chunk[name] for chunk in chunks]))
-        work.replace(self.folder / key)
+        try:
+            work.replace(self.folder / key)
+        except OSError:  # another run was faster; what it made is the same
+            shutil.rmtree(work)
+            if not (self.folder / key).is_dir():
+                raise
         shutil.rmtree(folder, ignore_errors=True)
 
 

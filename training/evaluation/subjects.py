@@ -7,17 +7,17 @@ Letters: N pairs, M pairs of the training split, D size of the face embedding.
 """
 
 import csv
+import functools
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dataset_scripts.faces import get_recogniser
+from dataset_scripts.faces import FaceRecogniser, get_recogniser
 from training.data import SAMPLING_RATE, load_pairs, open_split
 from training.evaluation import instruments
 from training.evaluation.store import Store, fingerprint, key_of
@@ -185,7 +185,7 @@ def load_subjects(
         FileNotFoundError: if there is no such data set or split.
         ValueError: if it names no teacher, or voices and faces do not match.
     """
-    if (Path(dataset) / "voice").is_dir() and (Path(dataset) / "face").is_dir():
+    if (Path(dataset) / "voice").is_dir():
         return _from_folder(Path(dataset), Path(cache), limit)
     return _from_data_set(dataset, split, Path(cache), limit)
 
@@ -267,6 +267,8 @@ def spread_over_speakers(speakers: np.ndarray, limit: int | None) -> np.ndarray:
 
 
 def _from_folder(folder: Path, cache: Path, limit: int | None) -> Subjects:
+    if not (folder / "face").is_dir():
+        raise FileNotFoundError(f"{folder} has voice/ and no face/: add a face for every recording")
     voices, pictures = _files_by_stem(folder / "voice"), _files_by_stem(folder / "face")
     _check_match(voices, pictures, "recordings of {} have no picture", folder / "face")
     _check_match(pictures, voices, "pictures of {} have no recording", folder / "voice")
@@ -294,7 +296,7 @@ def _from_folder(folder: Path, cache: Path, limit: int | None) -> Subjects:
         face_found=found,
         embeddings=embeddings,
         genders=_known_genders(note(name, "gender") for name in names),
-        ages=np.asarray([float(note(name, "age") or "nan") for name in names]),
+        ages=np.asarray([_age_of(name, note(name, "age")) for name in names]),
         traits=[{} for _ in names],
         voice_parameters=[{} for _ in names],
         centre=embeddings.mean(0),
@@ -340,6 +342,15 @@ def _notes_of(path: Path) -> dict[str, dict[str, str]]:
         if "name" not in (reader.fieldnames or ()):
             raise ValueError(f"{path} has no column name: name, identity, gender, age are read")
         return {row["name"]: row for row in reader}
+
+
+def _age_of(name: str, text: str) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError as error:
+        raise ValueError(
+            f"PAIRS.tsv gives {name} the age {text!r}: write years, or nothing"
+        ) from error
 
 
 class PictureFiles(Sequence):
@@ -388,13 +399,16 @@ def _aligned(paths: list[Path], store: Store, name: str) -> tuple[np.ndarray, np
     return aligned["faces"], np.asarray(located["found"])
 
 
+@functools.cache
+def _folder_teacher() -> FaceRecogniser:  # loaded only where something is not embedded yet
+    return get_recogniser(FOLDER_TEACHER)
+
+
 def _embedded(faces: np.ndarray, store: Store, name: str) -> np.ndarray:
-    recogniser = get_recogniser(FOLDER_TEACHER)
-
     def embed(start: int, stop: int) -> dict[str, np.ndarray]:
-        return {"embeddings": recogniser.embed(np.array(faces[start:stop]))}
+        return {"embeddings": _folder_teacher().embed(np.array(faces[start:stop]))}
 
-    key = key_of(f"embeddings {name}", recogniser.name, faces)
+    key = key_of(f"embeddings {name}", FOLDER_TEACHER, faces)
     rows = store.rows(key, len(faces), embed, label=f"embedding faces of {name}")
     return np.array(rows["embeddings"])
 
@@ -456,7 +470,7 @@ class Voices:
         """A recording, (samples,) float32 at 16 kHz, -1 to 1."""
         return _read_speech(self.paths[index])
 
-    @cached_property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Of the recordings and their names."""
         return fingerprint(self.names, *map(_hash_of, self.paths))
