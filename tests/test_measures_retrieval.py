@@ -42,21 +42,22 @@ def test_by_hand():
 def test_who_says_nothing_scores_chance(score):
     _, gallery, speakers = crowd()
     for probes, faces in ((gallery, np.ones_like(gallery)), (0 * gallery, gallery)):
-        if score == "l1" and not probes.any():
-            continue  # from the origin, unit vectors are not equally far by L1
         found = ranks(probes, faces, speakers, speakers, score)
         figures = retrieval(SpeakerBootstrap(speakers), found, gallery_sizes=(20,))
         assert len(figures) == 10
         for name, figure in figures.items():
-            assert figure.value == pytest.approx(figure.chance), name
+            # Faces are not equally far from one point: who is nearest is so for everybody.
+            slack = 0.5 if name == "median_rank" else 1e-9
+            assert figure.value == pytest.approx(figure.chance, abs=slack), name
 
 
 @pytest.mark.parametrize("score", ["cosine", "l1", "l2"])
 def test_ranks_are_those_of_every_score_compared(score):
     probes, gallery, speakers = crowd()
-    one, other = unit(probes)[:, None], unit(gallery)[None]
+    probes *= np.linspace(0.5, 2, len(probes))[:, None]  # the cosine alone is blind to length
+    one, other = probes[:, None], gallery[None]
     closeness = {
-        "cosine": (one * other).sum(-1),
+        "cosine": (unit(one) * unit(other)).sum(-1),
         "l1": -np.abs(one - other).sum(-1),
         "l2": -np.linalg.norm(one - other, axis=-1),
     }[score]

@@ -202,10 +202,10 @@ def _retrieval_by(bootstrap, ranks, score: str, kept=None) -> dict[str, Figure]:
 
 def gallery_of(subjects: Subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One face a speaker: the mean of their centred embeddings (M, D), who (M,), a pair of each."""
-    names, first, who = np.unique(subjects.speakers, return_index=True, return_inverse=True)
-    sums = np.zeros((len(names), subjects.embeddings.shape[1]))
-    np.add.at(sums, who, subjects.embeddings - subjects.centre)
-    return (sums / np.bincount(who)[:, None]).astype(np.float32), names, first
+    faces, names = retrieval.speaker_gallery(
+        subjects.embeddings - subjects.centre, subjects.speakers
+    )
+    return faces, names, np.unique(subjects.speakers, return_index=True)[1]
 
 
 def judge_faces(tables: Tables, labels: Labels, system: System, original: System) -> None:

@@ -73,7 +73,7 @@ def ranks(
         gallery: (M, D) embeddings of faces.
         probe_speakers: (N,) whose voice each probe is.
         gallery_speakers: (M,) whose face each entry is; a speaker may have several.
-        score: "cosine", or the distance "l1" or "l2" on unit vectors.
+        score: "cosine", or the distance "l1" or "l2" of the embeddings as they are.
 
     Raises:
         ValueError: if a probe's speaker has no face in the gallery, a number is not finite, or
@@ -89,7 +89,12 @@ def ranks(
         "l2": faiss.METRIC_L2,
     }[score]
     sign = 1 if score == "cosine" else -1
-    probes, gallery = unit(probes).astype(np.float32), unit(gallery).astype(np.float32)
+    if score == "cosine":
+        probes, gallery = unit(probes), unit(gallery)
+    else:  # of a size at which scores can be compared as integers; all alike, no rank changes
+        size = np.linalg.norm(gallery, axis=1).mean() or 1.0
+        probes, gallery = np.asarray(probes) / size, np.asarray(gallery) / size
+    probes, gallery = probes.astype(np.float32), gallery.astype(np.float32)
     whose, owners = match_speakers(probes, gallery, probe_speakers, gallery_speakers)
     step = max(1, CELLS_AT_ONCE // len(gallery))
     blocks = []
