@@ -26,7 +26,8 @@ def assemble(
     Args:
         voice_encoder: `final/` of `training.train_voice_encoder`.
         face_decoder: `final/` of `training.train_face_decoder`.
-        output: the folder, new or of an earlier pipeline, which is replaced but for its README.md.
+        output: the folder, new or of an earlier pipeline, which is replaced, with its figures; a
+            README.md that was written by hand is kept.
         num_inference_steps: the pipeline's default.
         guidance_scale: the pipeline's default.
 
@@ -48,6 +49,7 @@ def assemble(
         Speech2FacePipeline,
     )
     from training.data import check_same_teacher
+    from training.model_card import CARDS, is_written_by_hand, write_card
 
     voice_encoder, decoder, output = Path(voice_encoder), Path(face_decoder), Path(output)
     parts = (
@@ -90,11 +92,26 @@ def assemble(
     except ValueError:
         shutil.rmtree(work)
         raise
-    if (output / "README.md").is_file():
+    if is_written_by_hand(output / "README.md"):
         shutil.copy(output / "README.md", work)
+    else:
+        said = {"name": output.name, "trained_on": steps_and_speakers(voice_encoder)}
+        write_card(work, {}, CARDS / "checkpoint.md", **said)
     shutil.rmtree(output, ignore_errors=True)
     work.rename(output)
     return output
+
+
+def steps_and_speakers(voice_encoder: Path) -> str | None:
+    """What the training's own validation says of it, for the card; None where there is none."""
+    path = voice_encoder / "validation.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    if "steps" not in known or "speakers" not in known:
+        return None
+    return (
+        f"The voice encoder took {known['steps']:,} steps and was calibrated on "
+        f"{known['speakers']:,} validation speakers."
+    )
 
 
 def forget_folders(folder: Path) -> None:

@@ -145,6 +145,9 @@ class Unit:
     sign: str = ""
 
 
+PERCENT, PLAIN = Unit(100, 1, " %"), Unit()
+
+
 def unit_of(measure: str) -> Unit:
     """In which unit a measure is read; a difference's like its measure's."""
     name = _bare(measure)
@@ -167,12 +170,18 @@ def lower_is_better(measure: str) -> bool:
     return bool(_LOWER.search(name)) and not re.match(r"(recall|mean_average)", name)
 
 
-def number(value: float | None, measure: str, unit: bool = True) -> str:
-    """A number as the measure is read, "86.9 %", "−0.03"; a dash for None."""
+def number(value: float | None, measure: str, unit: Unit | None = None) -> str:
+    """A number as its measure is read, "86.9 %", "−0.03"; a dash for None.
+
+    Args:
+        value: the number.
+        measure: what it measures.
+        unit: another unit than the measure's.
+    """
     if value is None:
         return NONE
-    of = unit_of(measure)
-    return _digits(value * of.factor, of.decimals) + (of.sign if unit else "")
+    unit = unit or unit_of(measure)
+    return _digits(value * unit.factor, unit.decimals) + unit.sign
 
 
 def chance_number(value: float, measure: str) -> str:
@@ -185,17 +194,19 @@ def chance_number(value: float, measure: str) -> str:
     return text + of.sign
 
 
-def interval_text(record: Record) -> str:
-    """ "[79.4, 93.1]", or nothing where there is no interval."""
+def interval_text(record: Record, unit: Unit | None = None) -> str:
+    """Its ends, "[79.4, 93.1]", or nothing where there is no interval."""
     if record.interval is None:
         return ""
-    low, high = (number(end, record.measure, unit=False) for end in record.interval)
+    unit = unit or unit_of(record.measure)
+    low, high = (_digits(end * unit.factor, unit.decimals) for end in record.interval)
     return f"[{low}, {high}]"
 
 
-def figure_text(record: Record, unit: bool = True) -> str:
-    """A record's figure with its interval: "86.9 % [79.4, 93.1]"."""
-    return f"{number(record.value, record.measure, unit)} {interval_text(record)}".strip()
+def figure_text(record: Record, unit: Unit | None = None) -> str:
+    """A record's figure with its interval: "86.9 % [79.4, 93.1]"; see `number`."""
+    figure = number(record.value, record.measure, unit)
+    return f"{figure} {interval_text(record, unit)}".strip()
 
 
 def measure_name(measure: str) -> str:

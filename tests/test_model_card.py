@@ -1,0 +1,262 @@
+"""Cards take their figures from results: none is typed, none is stale, and the Hub reads them."""
+
+import dataclasses
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fake_results import results
+from training.evaluation.results import Record, Results
+from training.model_card import (
+    CARDS,
+    DEMO,
+    MARK,
+    README_BEGIN,
+    README_END,
+    checkpoint_facts,
+    count_parameters,
+    is_written_by_hand,
+    main,
+    named_results,
+    render_card,
+    with_figures,
+    write_card,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLERS = [
+    {
+        "sampler": "DDIMScheduler",
+        "steps": 6,
+        "guidance scale": 1.5,
+        "seconds for 4 images": 1.474,
+        "gender read right": 0.9375,
+        "face found": 1.0,
+        "identity kept": 0.708,
+        "skin deviation / the cast's": 1.049,
+    }
+]
+
+
+@pytest.fixture(scope="module")
+def found() -> Results:
+    return dataclasses.replace(results(), charts={})
+
+
+@pytest.fixture(scope="module")
+def named(found) -> dict:
+    """As the demo's: the cast, pairs with another system's faces, samplers."""
+    published = [
+        dataclasses.replace(r, system="paper_from_voice", value=r.value + 0.01)
+        for r in found.select(system="diffusion from voice, 6 s")
+    ]
+    real = dataclasses.replace(found, records=found.records + published)
+    return {"cast": found, "real pairs": real, "samplers": SAMPLERS}
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """The demo's configurations and headers, without its weights and figures."""
+    folder = tmp_path / "mine"
+    for path in DEMO.rglob("*.json"):
+        if not path.name.startswith(("results", "figures", "charts")):
+            to = folder / path.relative_to(DEMO)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+    for path in DEMO.rglob("*.safetensors"):
+        with path.open("rb") as file:
+            size = file.read(8)
+            header = file.read(struct.unpack("<Q", size)[0])
+        (folder / path.relative_to(DEMO)).write_bytes(size + header)
+    return folder
+
+
+def template(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "card.md"
+    path.write_text(f"---\nlicense: apache-2.0\n---\n\n{text}\n")
+    return path
+
+
+AUC = 'table="association", kind="embeddings", system="voice, 6 s", measure="auc"'
+
+
+def test_a_figure_is_the_records_with_its_interval(tmp_path, found):
+    record = found.find(table="association", kind="embeddings", system="voice, 6 s", measure="auc")
+    low, high = record.interval
+    shown = f"{record.value:.2f} [{low:.2f}, {high:.2f}]"
+    card = render_card(
+        template(tmp_path, f"{{{{ figure({AUC}) }}}} of {{{{ chance({AUC}) }}}}"), {"cast": found}
+    )
+    assert card.endswith(f"{MARK}\n\n{shown} of 0.50\n")
+    as_percent = f"{100 * record.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    card = render_card(
+        template(tmp_path, f"{{{{ figure({AUC}, percent=True) }}}}"), {"cast": found}
+    )
+    assert card.endswith(f"\n\n{as_percent}\n")
+
+
+def test_a_figure_of_a_group_and_of_other_results(tmp_path, found):
+    text = f'{{{{ figure("real pairs", {AUC}, by="gender", group="female") }}}}'
+    record = found.find(
+        table="association",
+        kind="embeddings",
+        system="voice, 6 s",
+        measure="auc",
+        by="gender",
+        group="female",
+    )
+    card = render_card(template(tmp_path, text), {"cast": Results({}), "real pairs": found})
+    assert f"\n\n{record.value:.2f} [" in card
+
+
+def test_a_figure_that_was_not_measured_cannot_be_written(tmp_path, found):
+    missing = template(tmp_path, f"{{{{ figure({AUC.replace('auc', 'beauty')}) }}}}")
+    with pytest.raises(KeyError, match="do not have the figure .*: evaluate again"):
+        render_card(missing, {"cast": found})
+    with pytest.raises(KeyError, match="no results 'real pairs'"):
+        render_card(template(tmp_path, f'{{{{ figure("real pairs", {AUC}) }}}}'), {"cast": found})
+    with pytest.raises(KeyError, match="no chance is known"):
+        angle = AUC.replace("association", "feature_similarity").replace("auc", "angle_centred")
+        render_card(template(tmp_path, f"{{{{ chance({angle}) }}}}"), {"cast": found})
+    headless = tmp_path / "headless.md"
+    headless.write_text("# A card\n")
+    with pytest.raises(ValueError, match="has no YAML head"):
+        render_card(headless, {})
+
+
+def test_the_demos_card(named):
+    from huggingface_hub import ModelCard
+
+    card = render_card(CARDS / "demo.md", named, **checkpoint_facts(DEMO))
+    lines = card.splitlines()
+    balanced = named["real pairs"].find(
+        table="attribute_agreement",
+        kind="faces",
+        system="paper_from_voice",
+        measure="gender_balanced_accuracy",
+    )
+    (row,) = [line for line in lines if "gender of the real face, balanced" in line]
+    assert f"| {100 * balanced.value:.1f} % [" in row
+    assert "| DDIM | 6 | 1.5 | 1.47 | 94 % | 0.71 | 1.05 |" in lines
+    assert "| `unet` |" in card and "| 5.3 M |" in card and "| 2.6 M |" in card
+    assert "**Age is not read.**" in card.split("## How it fails")[1]
+    assert "What it must not be used for" in card and "CC BY 4.0" in card
+    data = ModelCard(card).data
+    assert data.license == "apache-2.0" and data.model_name == "demo"
+    values = {result.metric_type: result.metric_value for result in data.eval_results}
+    auc = named["cast"].find(
+        table="association", kind="embeddings", system="voice, 6 s", measure="auc"
+    )
+    assert values["embeddings_association_auc"] == pytest.approx(auc.value, abs=5e-5)
+    assert "nan" not in card.lower().split() and "None" not in card
+
+
+def test_a_warning_reaches_the_demos_card(named):
+    records = [
+        dataclasses.replace(r, value=0.7, interval=(0.6, 0.8))
+        if (r.system, r.measure, r.by) == ("shuffled voices", "auc", None)
+        else r
+        for r in named["cast"].records
+    ]
+    card = render_card(
+        CARDS / "demo.md",
+        named | {"cast": dataclasses.replace(named["cast"], records=records)},
+        **checkpoint_facts(DEMO),
+    )
+    assert "- **Warning:** **What knows nothing does NOT score chance.**" in card
+
+
+def test_any_checkpoints_card_before_and_after_its_evaluation(checkpoint, found):
+    from huggingface_hub import ModelCard
+
+    card = write_card(checkpoint).read_text()
+    assert "# mine" in card and "Not evaluated yet. Run `python -m training.evaluation" in card
+    assert "8.1 M parameters in all" in card and 'recogniser "dlib"' in card
+    assert ModelCard(card).data.eval_results is None
+    found.save(checkpoint)
+    card = write_card(checkpoint).read_text()
+    assert "Not evaluated yet" not in card and "**Age is not read.**" in card
+    data = ModelCard(card).data
+    assert data.model_name == "mine" and len(data.eval_results) > 20
+    (row,) = [line for line in card.splitlines() if "| embeddings | voice, 6 s | AUC |" in line]
+    assert "0.62 [0.59, 0.65]" in row
+
+
+def test_results_are_named_by_their_files(tmp_path, found):
+    found.save(tmp_path)
+    (tmp_path / "results.json").rename(tmp_path / "results_real_pairs.json")
+    (tmp_path / "results_samplers.json").write_text(json.dumps(SAMPLERS))
+    named = named_results(tmp_path)
+    assert sorted(named) == ["real pairs", "samplers"]
+    assert named["samplers"] == SAMPLERS and named["real pairs"].records == found.records
+    assert named_results(tmp_path / "nowhere") == {}
+
+
+def test_parameters_are_counted_from_the_header(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "some.safetensors"
+    save_file({"a": np.zeros((3, 4)), "b": np.zeros((), np.float16)}, path, {"format": "pt"})
+    assert count_parameters(path) == 13
+
+
+def test_a_card_of_ones_own_is_known(checkpoint):
+    assert not is_written_by_hand(checkpoint / "README.md")
+    card = write_card(checkpoint)
+    assert not is_written_by_hand(card)
+    card.write_text("# My card\n")
+    assert is_written_by_hand(card)
+
+
+def test_the_command_writes_card_and_readme(checkpoint, tmp_path, found, capsys):
+    found.save(tmp_path / "report")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{README_BEGIN}\nold\n{README_END}\nafter\n")
+    results_file = tmp_path / "report" / "results.json"
+    main([str(checkpoint), "--results", f"cast={results_file}", "--readme", str(readme)])
+    assert capsys.readouterr().out.split() == [str(checkpoint / "README.md"), str(readme)]
+    text = readme.read_text()
+    assert text.startswith(f"before\n{README_BEGIN}\n| measured") and "old" not in text
+    assert text.endswith(f"|\n{README_END}\nafter\n")
+    assert "| voice against face, verification AUC | 0.62 [0.59, 0.65] |" in text
+    assert with_figures(text, {"cast": found}) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{nowhere}"], "is no pipeline: make one with"),
+        (["{checkpoint}", "--results", "file.json"], "has no name: write for example"),
+        (["{checkpoint}", "--results", "cast=nowhere.json"], "no nowhere.json: make it with"),
+        (["{checkpoint}", "--readme", "{plain}"], "put <!-- figures: begin --> and"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(arguments, sentence, checkpoint, tmp_path, capsys):
+    (tmp_path / "plain.md").write_text("nothing\n")
+    places = {"nowhere": tmp_path, "checkpoint": checkpoint, "plain": tmp_path / "plain.md"}
+    with pytest.raises(SystemExit) as stopped:
+        main([argument.format(**places) for argument in arguments])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+
+
+def test_nobody_measured_is_a_dash(tmp_path):
+    record = Record("association", "embeddings", "voice, 6 s", "system", "auc", None, None, 0, 0)
+    card = render_card(
+        template(tmp_path, f"{{{{ figure({AUC}) }}}}"), {"cast": Results({}, [record])}
+    )
+    assert card.endswith("\n\n—\n")
+
+
+@pytest.mark.skipif(not (DEMO / "results.json").exists(), reason="the demo is not evaluated yet")
+def test_the_committed_card_and_readme_are_what_the_results_render(tmp_path):
+    named = named_results(DEMO)
+    facts = {"trained_on": None} | checkpoint_facts(DEMO)
+    assert (DEMO / "README.md").read_text() == render_card(CARDS / "demo.md", named, **facts)
+    readme = (ROOT / "README.md").read_text()
+    assert with_figures(readme, named) == readme

@@ -1,0 +1,318 @@
+"""Writes a checkpoint's card: its words from a template, every figure from its results.
+
+`python -m training.model_card CHECKPOINT [--results NAME=FILE ...] [--readme README.md]`
+
+A template calls `figure(table=..., system=..., measure=...)`; a figure that the results do not have
+is an error, so that none can be typed or go stale. Results are named: `results.json` beside the
+checkpoint is "cast", `results_real_pairs.json` is "real pairs", and a file that holds a list of
+rows (`results_samplers.json`, of `training.compare_samplers`) is passed on as it is.
+"""
+
+import argparse
+import json
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.evaluation import wording
+from training.evaluation.conclusions import conclude, main_systems
+from training.evaluation.report import environment, model_index
+from training.evaluation.results import KINDS, Record, Results
+
+CARDS = Path(__file__).parent / "cards"
+DEMO = Path(__file__).parents[1] / "modeling_speech2face" / "demo_checkpoint"
+MAIN = "cast"  # the name of results.json
+MARK = "<!-- Written by python -m training.model_card: change the template, not this file. -->"
+README_BEGIN, README_END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+Named = Mapping[str, Results | list]
+
+
+def render_card(template: Path, results: Named, name: str = "speech2face", **facts: Any) -> str:
+    """Fills a template with figures and facts, and puts the model-index into its head.
+
+    Args:
+        template: Markdown with a YAML head, in Jinja2.
+        results: by name; see the module.
+        name: of the checkpoint, in the template and in the model-index.
+        facts: further names of the template.
+
+    Returns:
+        The card.
+
+    Raises:
+        KeyError: where the template names a figure that the results do not have.
+        jinja2.UndefinedError: where it names something else that is not there.
+        ValueError: if the template has no head.
+    """
+    import yaml
+
+    text = _fill(template, results, facts | {"name": name})
+    parts = re.split(r"^---\n", text, maxsplit=2, flags=re.MULTILINE)
+    if len(parts) != 3 or parts[0].strip():
+        raise ValueError(f"{template} has no YAML head: begin it with --- and close it with ---")
+    head = yaml.safe_load(parts[1])
+    evaluated = [
+        result
+        for found in results.values()
+        if isinstance(found, Results)
+        for index in model_index(found, name)
+        for result in index["results"]
+    ]
+    if evaluated:
+        head["model-index"] = [{"name": name, "results": evaluated}]
+    written = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{written}---\n\n{MARK}\n\n{parts[2].strip()}\n"
+
+
+def _fill(template: Path, results: Named, facts: Mapping[str, Any]) -> str:
+    figures = Figures(results)
+    text = environment(html=False).from_string(Path(template).read_text(encoding="utf-8"))
+    return text.render(
+        results=results,
+        figure=figures.figure,
+        chance=figures.chance,
+        has=figures.has,
+        said=figures.said,
+        headlines=figures.headlines,
+        **facts,
+    )
+
+
+class Figures:
+    """What a template may call; `of` names the results, `where` the record."""
+
+    def __init__(self, results: Named):
+        self.results = results
+
+    def figure(self, of: str = MAIN, percent: bool | None = None, **where: Any) -> str:
+        """A figure with its interval, "86.9 % [79.4, 93.1]".
+
+        Args:
+            of: which results.
+            percent: as a percentage or as a plain number; as its measure is read if None.
+            where: table, kind, system, measure, and by and group for one of a group.
+        """
+        record = self._record(of, where)
+        if percent is None or percent == (wording.unit_of(record.measure).sign == " %"):
+            return wording.figure_text(record)
+        return wording.figure_text(record, wording.PERCENT if percent else wording.PLAIN)
+
+    def chance(self, of: str = MAIN, **where: Any) -> str:
+        """What knowing nothing would score in the place of a figure."""
+        record = self._record(of, where)
+        if record.chance is None:
+            raise KeyError(f"no chance is known of {_named(where)}: leave it out of the card")
+        return wording.chance_number(record.chance, record.measure)
+
+    def has(self, of: str = MAIN, **where: Any) -> bool:
+        """Whether there is exactly one such figure."""
+        found = self.results.get(of)
+        return isinstance(found, Results) and len(found.select(**where)) == 1
+
+    def said(self, part: str, of: str = MAIN) -> list[str]:
+        """The conclusions of a part ("can", "cannot", "rests"); warnings are in "warning"."""
+        return [
+            f"**{said.claim}** {said.text}" if said.claim else said.text
+            for said in conclude(self.results[of])
+            if ("warning" if said.warning else said.part) == part
+        ]
+
+    def headlines(self, of: str = MAIN) -> list[tuple[str, str, str, str]]:
+        """(kind, system, measure, figure) of everything that a report shows first."""
+        found = self.results[of]
+        return [
+            (kind, system, wording.measure_name(measure), wording.figure_text(record))
+            for kind in KINDS
+            for system in main_systems(found, kind)
+            for table, measures in wording.HEADLINES.items()
+            for measure in measures
+            for record in found.select(table=table, kind=kind, system=system, measure=measure)
+            if record.value is not None
+        ]
+
+    def _record(self, of: str, where: Mapping[str, Any]) -> Record:
+        if not isinstance(self.results.get(of), Results):
+            raise KeyError(f"there are no results {of!r}: name them with --results {of}=FILE")
+        try:
+            return self.results[of].find(**where)
+        except KeyError as error:
+            raise KeyError(
+                f"the results {of!r} do not have the figure {_named(where)}: evaluate again, or "
+                "change the template"
+            ) from error
+
+
+def _named(where: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value!r}" for name, value in where.items())
+
+
+def named_results(folder: Path) -> dict[str, Results | list]:
+    """Every `results*.json` of a folder by its name: "cast", "real pairs", "samplers", ..."""
+    files = sorted(Path(folder).glob("results*.json"))
+    names = {path: path.stem.removeprefix("results").strip("_").replace("_", " ") for path in files}
+    return {name or MAIN: load_results(path) for path, name in names.items()}
+
+
+def load_results(path: Path) -> Results | list:
+    """Results, or a list of rows.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is something else.
+    """
+    path = Path(path)
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(stored, list):
+            return stored
+    return Results.load(path)
+
+
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """What a pipeline's folder says of itself: name, parts, sizes, sampler.
+
+    Returns:
+        name, parts [(name, class, parameters)], parameters, and from the configurations teacher,
+        embedding_size, clip_seconds, backbone, image_size, steps, guidance_scale and scheduler.
+
+    Raises:
+        FileNotFoundError: if it is no pipeline's folder.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} is no pipeline: make one with python -m training.assemble_checkpoint"
+        )
+    index = _read(folder / "model_index.json")
+    parts = [
+        (name, entry[1], sum(map(count_parameters, sorted((folder / name).glob("*.safetensors")))))
+        for name, entry in sorted(index.items())
+        if isinstance(entry, list) and entry[1] is not None
+    ]
+    voice = _read(folder / "voice_encoder" / "config.json")
+    unet = _read(folder / "unet" / "config.json")
+    patch = round((unet["out_channels"] / 3) ** 0.5) if index.get("vae", [None])[0] is None else 8
+    return {
+        "name": "demo" if folder == DEMO else folder.name,
+        "parts": parts,
+        "size": {name: in_millions(count) for name, _, count in parts},
+        "parameters": in_millions(sum(count for _, _, count in parts)),
+        "teacher": voice["face_recogniser"],
+        "embedding_size": voice["face_embedding_size"],
+        "clip_seconds": voice["clip_seconds"],
+        "backbone": voice["voice_encoder_config"]["model_type"],
+        "image_size": unet["sample_size"] * patch,
+        "steps": index["num_inference_steps"],
+        "guidance_scale": index["guidance_scale"],
+        "scheduler": index["scheduler"][1],
+    }
+
+
+def count_parameters(path: Path) -> int:
+    """How many numbers a safetensors file holds, from its header alone."""
+    with Path(path).open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for side in tensor["shape"]:
+                count *= side
+            total += count
+    return total
+
+
+def in_millions(count: int) -> str:
+    """A number of parameters, "2.6 M"."""
+    return f"{count / 1e6:.1f} M" if count >= 50_000 else f"{count:,}"
+
+
+def write_card(
+    folder: Path, results: Named | None = None, template: Path | None = None, **facts: Any
+) -> Path:
+    """Writes `README.md` into a checkpoint's folder.
+
+    Args:
+        folder: of the pipeline.
+        results: by name; every `results*.json` of the folder if None.
+        template: the demo's for the demo, the general one for any other, if None.
+        facts: further names of the template, for example `trained_on`.
+
+    Returns:
+        The card's file.
+    """
+    folder = Path(folder)
+    results = named_results(folder) if results is None else results
+    template = template or CARDS / ("demo.md" if folder.resolve() == DEMO else "checkpoint.md")
+    known = {"trained_on": None} | checkpoint_facts(folder) | facts
+    card = folder / "README.md"
+    card.write_text(render_card(template, results, **known), encoding="utf-8")
+    return card
+
+
+def is_written_by_hand(card: Path) -> bool:
+    """Whether a card is there that this module did not write."""
+    return Path(card).is_file() and MARK not in Path(card).read_text(encoding="utf-8")
+
+
+def with_figures(readme: str, results: Named, template: Path = CARDS / "readme_figures.md") -> str:
+    """A README's text with new figures between its two marks.
+
+    Raises:
+        ValueError: if it does not have both marks.
+    """
+    before, begin, rest = readme.partition(README_BEGIN)
+    _, end, after = rest.partition(README_END)
+    if not (begin and end):
+        raise ValueError(f"put {README_BEGIN} and {README_END} where the figures shall stand")
+    return f"{before}{begin}\n{_fill(template, results, {}).strip()}\n{end}{after}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    import jinja2
+
+    parser = argparse.ArgumentParser(description="Write a checkpoint's card from its figures.")
+    parser.add_argument("checkpoint", type=Path, help="folder of the pipeline")
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        metavar="NAME=FILE",
+        help='named results.json files, for example cast=a.json "real pairs=b.json"; '
+        "every results*.json of the checkpoint if left out",
+    )
+    parser.add_argument("--template", type=Path, help="another card than those in training/cards/")
+    parser.add_argument("--readme", type=Path, help="write the table of figures of this one, too")
+    options = parser.parse_args(arguments)
+    try:
+        results = _given(options.results) if options.results else named_results(options.checkpoint)
+        print(write_card(options.checkpoint, results, options.template))
+        if options.readme:
+            text = with_figures(options.readme.read_text(encoding="utf-8"), results)
+            options.readme.write_text(text, encoding="utf-8")
+            print(options.readme)
+    except KeyError as error:
+        parser.exit(2, f"{error.args[0]}\n")
+    except (OSError, ValueError, jinja2.TemplateError) as error:
+        parser.exit(2, f"{error}\n")
+
+
+def _given(pairs: Sequence[str]) -> dict[str, Results | list]:
+    named = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--results {pair} has no name: write for example cast={pair}")
+        named[name] = load_results(Path(path))
+    return named
+
+
+if __name__ == "__main__":
+    main()
