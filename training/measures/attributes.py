@@ -193,6 +193,6 @@ def _numbers(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     wrong = np.asarray(classes)[places] != labels
     if wrong.any():
         raise ValueError(
-            f"{labels[wrong][0]!r} is none of the classes {', '.join(classes)}: name its class"
+            f"{str(labels[wrong][0])!r} is none of the classes {', '.join(classes)}: name its class"
         )
     return places

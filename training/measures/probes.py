@@ -3,10 +3,10 @@
 A probe is fitted on some speakers and read on others (10 folds by speaker, seeded), so that what it
 scores is what the features tell of people it never saw.
 
-**How it is fitted.** On each training speaker's mean features (so that the strength of the ridge,
-chosen by leaving one out, leaves out a person), standardised, `sklearn.linear_model.RidgeCV`. A
-number is predicted as it is, a class by one column a class, each divided by the class's share, and
-the highest wins: a rule that serves the mean accuracy over classes, not the largest class.
+**How it is fitted.** A ridge regression on each training speaker's mean features, standardised, its
+strength chosen on the training speakers. A number is predicted as it is, a class by one column a
+class, each divided by the class's share, and the highest wins: a rule that serves the mean accuracy
+over classes, not the largest class.
 
 **Why the intervals are wider than the resampling alone.** Every two folds test each other: what
 speaker i teaches about j is, by the symmetry of the ridge, what j teaches about i, and is counted
@@ -22,10 +22,10 @@ scaled, within each fold.
 **What is held equal** (`within`, for example gender and age). Numbers enter with their squares and
 apart by label; features and target are both freed of all that by regression on the training
 speakers ("partialling out", Robinson 1988; Chernozhukov et al. 2018), and the probe predicts what
-remains. What it adds is compared with a probe that is fitted alike, with the same covariates, but
-on the features of *other* people (the mean of several exchanges): that one has as much noise to
-fit, so that features that tell nothing beyond the covariates score above it by 0 on the mean, not
-below.
+remains. What it adds is compared with a probe that is fitted alike, with the same covariates and
+features, but to what remains of *other* people (the mean of several exchanges): that one has as
+much noise to fit, so that features that tell nothing beyond the covariates score above it by 0 on
+the mean, not below.
 
 Letters: N rows, S speakers, F features, K classes or 1, C columns of covariates, B resamples.
 """
@@ -122,7 +122,7 @@ def probe_class(
     Returns:
         `balanced_accuracy`, chance one in as many as there are classes; with `within` it is that
         of the covariates and the features together, its chance is `from_covariates` (that of the
-        covariates and other people's features), and the test is `above_covariates`, by how much
+        covariates and a probe fitted to other people's targets), and the test is `above_covariates`, by how much
         it is higher (chance 0). No figure (None) for fewer than `LEAST_SPEAKERS` speakers or two
         classes.
     """
