@@ -67,11 +67,11 @@ def probe_number(
         kept: (N,) booleans: the group that is measured; all if None.
 
     Returns:
-        `r` between prediction and target, chance 0; with `within` both are what remains beyond the
-        covariates, and there are also `from_covariates`, the r with the target as it is of the
-        covariates and other people's features, and `above_covariates`, by how much the r of the
-        covariates and one's own features is higher (chance 0). No figure (None) for fewer than
-        `LEAST_SPEAKERS` speakers or a target that does not vary.
+        `r` between prediction and target, chance 0. With `within` both are what remains beyond the
+        covariates, and there are also `from_covariates`, the r with the whole target of the
+        covariates and a probe fitted to other people's remains, and `above_covariates`, by how much
+        the r of the covariates and the right probe is higher (chance 0). No figure (None) for fewer
+        than `LEAST_SPEAKERS` speakers or a target that does not vary.
     """
     target = np.asarray(target, float)
     group = _group(bootstrap, features, np.isfinite(target), within, kept)
@@ -120,11 +120,11 @@ def probe_class(
         kept: (N,) booleans: the group that is measured; all if None.
 
     Returns:
-        `balanced_accuracy`, chance one in as many as there are classes; with `within` it is that
-        of the covariates and the features together, its chance is `from_covariates` (that of the
-        covariates and a probe fitted to other people's targets), and the test is `above_covariates`, by how much
-        it is higher (chance 0). No figure (None) for fewer than `LEAST_SPEAKERS` speakers or two
-        classes.
+        `balanced_accuracy`, chance one in as many as there are classes. With `within` it is that of
+        the covariates and the features together, its chance is `from_covariates`, that of the
+        covariates and a probe fitted to other people's remains, and the test is `above_covariates`,
+        by how much it is higher (chance 0). No figure (None) for fewer than `LEAST_SPEAKERS`
+        speakers or two classes.
     """
     target, people = np.asarray(target, str), np.asarray(speakers)
     group = _group(bootstrap, features, target != "", within, kept)
