@@ -132,7 +132,8 @@ def test_rows_are_floors_systems_ceilings_controls_and_chance(page):
         "voice, 6 s",
         "true embedding",
         "another picture of the speaker",
-        "shuffled voices",
+        "voice, 6 s, shuffled",
+        "voice, 6 s, shuffled within the gender",
         "chance",
     ]
     assert rows[-1][1:] == ["50.0 %", "0.50", "0.50", "0.50"]
@@ -275,7 +276,7 @@ def test_share_of_the_ceiling(found):
 def test_a_control_that_knows_something_is_a_bold_warning(found, tmp_path):
     assert not [c for c in conclude(found) if c.warning]
     cheat = changed(
-        found, interval(0.6, 0.7), system="shuffled voices", table="association", measure="auc"
+        found, interval(0.6, 0.7), system="voice, 6 s, shuffled", table="association", measure="auc"
     )
     (warning,) = [c for c in conclude(cheat) if c.warning]
     assert "does NOT score chance" in warning.claim and "AUC 0.65 [0.60, 0.70]" in warning.text
@@ -284,6 +285,28 @@ def test_a_control_that_knows_something_is_a_bold_warning(found, tmp_path):
     assert re.search(
         r'<div class="warning" role="alert">\s*<p>What knows nothing', html.read_text()
     )
+
+
+def test_what_is_shuffled_within_the_gender_may_know_the_gender(found):
+    of = {"system": "voice, 6 s, shuffled within the gender", "table": "association"}
+    assert found.find(**of, measure="auc").interval[0] > 0.5
+    cheat = changed(found, interval(0.6, 0.7), **of, measure="auc_same_gender")
+    (warning,) = [c for c in conclude(cheat) if c.warning]
+    assert "AUC, same gender 0.65 [0.60, 0.70], chance 0.50" in warning.text
+
+
+def test_faces_of_a_folder_have_a_folder_as_ceiling(found):
+    folders = [
+        dataclasses.replace(r, system=name, role=role)
+        for name, role, of in (
+            ("paper_from_voice: faces", "system", "diffusion from voice, 6 s"),
+            ("paper_from_face: faces", "ceiling", "diffusion from true embedding"),
+        )
+        for r in found.select(system=of)
+    ]
+    both = dataclasses.replace(found, records=found.records + folders)
+    (conclusion,) = said(both, "How far it gets", "“paper_from_voice: faces”")
+    assert "held against “paper_from_face: faces”" in conclusion.text
 
 
 def test_a_trait_that_leaks_is_a_bold_warning(found, tmp_path):
@@ -335,11 +358,15 @@ def test_laws_are_held_against_the_true_voice(found):
 
 def test_stand_ins_are_counted(found):
     texts = [c.text for c in conclude(found)]
-    assert "Stand-ins, faces not found, diffusion from voice, 6 s: 0.3 %." in texts
+    (text,) = [text for text in texts if "stand-in" in text]
+    assert "diffusion from voice, 6 s: no face found to align 0.3 %" in text
+    assert text.endswith("0.3 %; for all else, none.")
 
 
 def test_of_each_system_the_longest_speech_speaks(found):
     assert main_systems(found, "embeddings") == ["voice, 6 s"]
+    assert main_systems(found, "faces") == ["diffusion from voice, 6 s"]
+    assert main_systems(found, "faces", "voices") == ["diffusion from voice"]
     several = [
         dataclasses.replace(r, system=f"other: {r.system}")
         for r in found.select(kind="embeddings", role="system")

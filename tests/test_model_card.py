@@ -51,7 +51,7 @@ def found() -> Results:
 def named(found) -> dict:
     """As the demo's: the cast, pairs with another system's faces, samplers."""
     published = [
-        dataclasses.replace(r, system="paper_from_voice", value=r.value + 0.01)
+        dataclasses.replace(r, system="paper_from_voice: faces", value=r.value + 0.01)
         for r in found.select(system="diffusion from voice, 6 s")
     ]
     real = dataclasses.replace(found, records=found.records + published)
@@ -136,7 +136,7 @@ def test_the_demos_card(named):
     balanced = named["real pairs"].find(
         table="attribute_agreement",
         kind="faces",
-        system="paper_from_voice",
+        system="paper_from_voice: faces",
         measure="gender_balanced_accuracy",
     )
     (row,) = [line for line in lines if "gender of the real face, balanced" in line]
@@ -158,7 +158,7 @@ def test_the_demos_card(named):
 def test_a_warning_reaches_the_demos_card(named):
     records = [
         dataclasses.replace(r, value=0.7, interval=(0.6, 0.8))
-        if (r.system, r.measure, r.by) == ("shuffled voices", "auc", None)
+        if (r.system, r.measure, r.by) == ("voice, 6 s, shuffled", "auc", None)
         else r
         for r in named["cast"].records
     ]

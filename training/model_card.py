@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluation import wording
-from training.evaluation.conclusions import conclude, main_systems
+from training.evaluation.conclusions import conclude, headline_records
 from training.evaluation.report import environment, model_index
-from training.evaluation.results import KINDS, Record, Results
+from training.evaluation.results import Record, Results
 
 CARDS = Path(__file__).parent / "cards"
 DEMO = Path(__file__).parents[1] / "modeling_speech2face" / "demo_checkpoint"
@@ -122,15 +122,9 @@ class Figures:
 
     def headlines(self, of: str = MAIN) -> list[tuple[str, str, str, str]]:
         """(kind, system, measure, figure) of everything that a report shows first."""
-        found = self.results[of]
         return [
-            (kind, system, wording.measure_name(measure), wording.figure_text(record))
-            for kind in KINDS
-            for system in main_systems(found, kind)
-            for table, measures in wording.HEADLINES.items()
-            for measure in measures
-            for record in found.select(table=table, kind=kind, system=system, measure=measure)
-            if record.value is not None
+            (r.kind, r.system, wording.measure_name(r.measure), wording.figure_text(r))
+            for r in headline_records(self.results[of])
         ]
 
     def _record(self, of: str, where: Mapping[str, Any]) -> Record:

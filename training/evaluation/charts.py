@@ -283,8 +283,8 @@ def craniofacial_chart(scatters: Sequence[dict[str, Any]]) -> Chart:
         return _chart(
             figure,
             f"Facial measurements of {scatters[0]['system']} against the reference. r: {said}.",
-            f"{scatters[0]['system']}: each point is a person; across, the reference, up, the face "
-            "made from the voice. * p < 0.05, *** p < 0.001.",
+            f"{scatters[0]['system']}: each point is a person; across, the face decoded from the "
+            "true embedding, up, the face from the voice. * p < 0.05, *** p < 0.001.",
         )
 
 

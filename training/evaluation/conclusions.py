@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.evaluation import wording
-from training.evaluation.results import DIFFERENCES, Record, Results
+from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
 from training.evaluation.wording import figure_text, measure_name, number
 
 GENDER_AND_AGE_FLOORS = {
@@ -21,7 +21,10 @@ GENDER_AND_AGE_FLOORS = {
 KNOWS_NOTHING = ("constant", "average face")  # must score chance, as shuffled voices must
 ROUNDING = 1e-9  # an interval without width may miss its chance by so much
 MATCHING = (("association", "auc"), ("retrieval", "recall_at_10"))
+WITHIN_GENDER = (("association", "auc_same_gender"), ("association", "matching_1_in_2_same_gender"))
 SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
+APART = (DIFFERENCES, SHOULD_NOT, SHOULD)  # tables with a form of their own
+TRUE_VOICE = "true voice parameters"  # the probe that shows how much a law allows
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,18 @@ def conclude(results: Results) -> list[Conclusion]:
     return sorted(found, key=lambda conclusion: not conclusion.warning)
 
 
-def main_systems(results: Results, kind: str) -> list[str]:
-    """The systems of a kind that hear a voice, each with the longest speech that it was given."""
+def main_systems(results: Results, kind: str, table: str | None = None) -> list[str]:
+    """The systems of a kind that hear a voice, each with the longest speech that it was given.
+
+    Args:
+        results: what was found.
+        kind: "embeddings" or "faces".
+        table: where they are looked for; everywhere but among recordings without a face and
+            differences if None.
+    """
     longest: dict[str, tuple[float, str]] = {}
     for record in results.select(kind=kind, role="system"):
-        if record.table in (DIFFERENCES, "voices"):
+        if record.table != table and (table or record.table in (*APART, "diversity", "voices")):
             continue
         match = re.search(r", (\d+(?:\.\d+)?) s$", record.system)
         bare = record.system[: match.start()] if match else record.system
@@ -69,6 +79,19 @@ def main_systems(results: Results, kind: str) -> list[str]:
         if bare not in longest or seconds > longest[bare][0]:
             longest[bare] = (seconds, record.system)
     return [name for _, name in longest.values()]
+
+
+def headline_records(results: Results) -> list[Record]:
+    """The figures that cards show of the systems that hear a voice: of everybody, and known."""
+    return [
+        record
+        for kind in KINDS
+        for table, measures in wording.HEADLINES.items()
+        for system in main_systems(results, kind, table)
+        for measure in measures
+        for record in results.select(table=table, kind=kind, system=system, measure=measure)
+        if record.value is not None and record.interval is not None
+    ]
 
 
 def gender_is_read(results: Results, system: str) -> list[Conclusion]:
@@ -198,6 +221,9 @@ def ceiling_of(results: Results, kind: str, system: str) -> str | None:
     """
     names = dict.fromkeys(record.system for record in results.select(kind=kind, role="ceiling"))
     family, bare = wording.family(system)
+    if kind == "faces" and bare == "faces":  # of a folder; its ceiling is one, too
+        folders = [name for name in names if wording.family(name)[1] == bare]
+        return folders[0] if len(folders) == 1 else None
     if kind == "faces":
         decoder = bare.split(" from ")[0]
         wanted = [f"{family}: {decoder} from true embedding" if family else None]
@@ -243,8 +269,8 @@ def identity_and_diversity(results: Results) -> list[Conclusion]:
             )
             part = "can" if _above(record, 0.0) else "cannot"
             found.append(Conclusion(part, "What the decoder keeps of an embedding.", text))
-    main = main_systems(results, "faces") + main_systems(results, "embeddings")
-    for record in results.select(table="diversity", measure="relative_distance", role="system"):
+    main = main_systems(results, "faces", "diversity")
+    for record in results.select(table="diversity", measure="relative_distance", kind="faces"):
         if record.interval is not None and record.system in main:
             text = (
                 f"{_quoted(record.system)}: {figure_text(record)} of the distance between "
@@ -351,9 +377,9 @@ def told_by_law(results: Results) -> list[Conclusion]:
     """Traits under a law: how much of what the true voice parameters allow was learnt."""
     tables = probed(results, SHOULD)
     allowed = {
-        (kind, probe.trait, probe.statistic): probe
-        for (kind, _, role), probes in tables.items()
-        if role == "ceiling"
+        (probe.trait, probe.statistic): probe
+        for (_, system, _), probes in tables.items()
+        if system == TRUE_VOICE
         for probe in probes
     }
     found = []
@@ -362,7 +388,7 @@ def told_by_law(results: Results) -> list[Conclusion]:
             continue
         told: dict[str, list[str]] = {"can": [], "cannot": []}
         for probe in probes:
-            best = allowed.get((kind, probe.trait, probe.statistic))
+            best = allowed.get((probe.trait, probe.statistic))
             if probe.record.interval is None:
                 continue
             said = probe.said
@@ -384,38 +410,42 @@ def told_by_law(results: Results) -> list[Conclusion]:
 
 
 def controls(results: Results) -> list[Conclusion]:
-    """What knows nothing scores chance; if not, the evaluation itself is in doubt."""
+    """What knows nothing scores no better than chance; if it does, the evaluation is in doubt."""
     found: list[Conclusion] = []
     for (system, kind), records in _of_the_ignorant(results).items():
-        said = {True: [], False: []}
+        said: dict[bool, list[str]] = {True: [], False: []}
         for record in records:
-            low, high = record.interval
-            at_chance = low - ROUNDING <= record.chance <= high + ROUNDING
             chance = wording.chance_number(record.chance, record.measure)
             text = f"{measure_name(record.measure)} {figure_text(record)}, chance {chance}"
-            said[at_chance].append(text)
-        if said[False]:
+            said[_above(record, record.chance + ROUNDING)].append(text)
+        if said[True]:
             text = (
-                f"{_quoted(system)}, {kind}: {'; '.join(said[False])}. Do not trust these figures "
+                f"{_quoted(system)}, {kind}: {'; '.join(said[True])}. Do not trust these figures "
                 "before that is understood."
             )
             claim = "What knows nothing does NOT score chance."
             found.append(Conclusion("rests", claim, text, warning=True))
-        if said[True]:
-            text = f"{_quoted(system)}, {kind}: {'; '.join(said[True])}."
-            found.append(Conclusion("rests", "What knows nothing scores chance.", text))
+        if said[False]:
+            text = f"{_quoted(system)}, {kind}: {'; '.join(said[False])}."
+            found.append(Conclusion("rests", "What knows nothing scores no better.", text))
     return found
 
 
 def _of_the_ignorant(results: Results) -> dict[tuple[str, str], list[Record]]:
-    """Figures with a chance of the systems that know nothing, by (system, kind)."""
+    """Figures with a chance of the systems that know nothing, by (system, kind).
+
+    What was shuffled within the gender still knows that, and must be at chance within it alone.
+    """
     found: dict[tuple[str, str], list[Record]] = {}
-    for table, measure in (("association", "matching_1_in_2"), *MATCHING):
-        for record in results.select(table=table, measure=measure):
-            name = wording.family(record.system)[1]
-            ignorant = name in KNOWS_NOTHING or "shuffled" in name
-            if ignorant and record.interval is not None and record.chance is not None:
-                found.setdefault((record.system, record.kind), []).append(record)
+    for record in results.select():
+        name = wording.family(record.system)[1]
+        if name not in KNOWS_NOTHING and "shuffled" not in name:
+            continue
+        table, measure = record.table, record.measure
+        of_gender = name.endswith("within the gender")
+        asked = WITHIN_GENDER if of_gender else (("association", "matching_1_in_2"), *MATCHING)
+        if (table, measure) in asked and record.interval is not None and record.chance is not None:
+            found.setdefault((record.system, record.kind), []).append(record)
     return found
 
 
@@ -434,7 +464,7 @@ def rests_on(results: Results) -> list[Conclusion]:
             f"Data: {data.get('name', 'a data set')}{split}, {' of '.join(counts)}{teacher}."
         )
         texts += _sources(data)
-    texts += [f"{said}." for said in fallback_shares(about.get("shares") or {})]
+    texts += fallback_shares(about.get("shares") or {})
     if about.get("rounds"):
         texts.append(
             f"Brackets hold 95 % intervals: speakers drawn again {about['rounds']:,} times, with "
@@ -458,19 +488,30 @@ def _sources(data: dict[str, Any]) -> list[str]:
     return texts
 
 
-def fallback_shares(shares: dict[str, Any], within: str = "") -> Iterator[str]:
-    """How often a stand-in was measured, in words: nothing is dropped.
+def fallback_shares(shares: dict[str, Any]) -> list[str]:
+    """How often a stand-in was measured, in a sentence: nothing is dropped.
 
     Args:
-        shares: name to share (0 to 1), also nested.
-        within: the name of what `shares` belongs to.
+        shares: name to share, 0 to 1, also nested.
     """
+    known = dict(_flat(shares))
+    if not known:
+        return []
+    some = [f"{name} {number(share, 'share')}" for name, share in known.items() if share]
+    if not some:
+        return ["No stand-in was measured: every instrument found what it looked for."]
+    text = "Nothing is dropped; where something was missing, a stand-in was measured: "
+    text += "; ".join(some)
+    return [text + ("; for all else, none." if len(some) < len(known) else ".")]
+
+
+def _flat(shares: dict[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
     for name, share in shares.items():
-        name = f"{within}, {name}" if within else str(name).replace("_", " ")
+        name = f"{within}, {name}" if within else str(name)
         if isinstance(share, dict):
-            yield from fallback_shares(share, name)
+            yield from _flat(share, name)
         elif isinstance(share, float | int):
-            yield f"Stand-ins, {name}: {number(float(share), 'share')}"
+            yield name.replace("_", " "), float(share)
 
 
 def order_of(results: Results, one: Record, other: Record) -> int:

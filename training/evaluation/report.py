@@ -28,11 +28,12 @@ from training.evaluation.charts import (
     tsne_chart,
 )
 from training.evaluation.conclusions import (
+    APART,
     SHOULD,
     SHOULD_NOT,
     Conclusion,
     conclude,
-    main_systems,
+    headline_records,
     probed,
     sign_of,
 )
@@ -55,7 +56,7 @@ class Case:
         original: (S, S, 3) uint8 RGB.
         from_face: by decoder, the image decoded from the true embedding.
         from_voice: by decoder, the image decoded from the voice.
-        similarity: centred cosine between the predicted and the true embedding, -1 to 1.
+        similarity: centred cosine between the first face from voice and the original, -1 to 1.
     """
 
     title: str
@@ -182,13 +183,8 @@ def model_index(results: Results, checkpoint_name: str) -> list[dict[str, Any]]:
                 "speakers": record.speakers,
             },
         )
-        for kind in KINDS
-        for system in main_systems(results, kind)
-        if wording.family(system)[0] in ("", checkpoint_name)
-        for table, measures in wording.HEADLINES.items()
-        for measure in measures
-        for record in results.select(table=table, kind=kind, system=system, measure=measure)
-        if record.value is not None and record.interval is not None
+        for record in headline_records(results)
+        if wording.family(record.system)[0] in ("", checkpoint_name)
     ]
     return eval_results_to_model_index(checkpoint_name, found) if found else []
 
@@ -197,10 +193,9 @@ def sections(results: Results, kind: str) -> list[Section]:
     """The sections of a kind, in the order of `wording.TITLES`; probes and differences apart."""
     colours = colours_of(_ordered(r for r in results.records if r.kind == kind))
     known = [r for r in results.records if r.kind == kind]
-    apart = (SHOULD_NOT, SHOULD, DIFFERENCES)
     names = [*wording.TITLES, *dict.fromkeys(r.table for r in known)]
     found = []
-    for name in dict.fromkeys(name for name in names if name not in apart):
+    for name in dict.fromkeys(name for name in names if name not in APART):
         records = [r for r in known if r.table == name]
         if records:
             found.append(_section(name, kind, records, results, colours))
@@ -455,10 +450,10 @@ def _charts(name: str, kind: str, results: Results, colours: dict[str, str]) -> 
             title = wording.RESTRICTIONS.get(restriction or "", str(restriction))
             yield roc_chart(_by_role(curves), colours, title)
     if kind == "faces" and name == "attribute_agreement":
-        confusions = data.get("confusions", [])
+        confusions = [c for c in data.get("confusions", []) if c.get("role") != "floor"]
         for attribute in dict.fromkeys(c["attribute"] for c in confusions):
             yield confusion_chart([c for c in confusions if c["attribute"] == attribute])
-    if kind == "faces" and name == "craniofacial_correlation":
+    if kind == "faces" and name == "craniofacial_correlation_from_true":
         scatters = data.get("craniofacial", [])
         for system in dict.fromkeys(s["system"] for s in scatters):
             yield craniofacial_chart([s for s in scatters if s["system"] == system])
@@ -492,7 +487,7 @@ def _content(results: Results) -> dict[str, Any]:
     )
     return {
         "title": f"Speech2Face: {wording.joined(checkpoints) or 'an evaluation'}",
-        "about": {"created": None} | about,
+        "date": str(about.get("created") or "")[:10],
         "data": dict.fromkeys(("name", "split", "pairs", "speakers"))
         | (about.get("dataset") or {}),
         "warnings": [c for c in conclusions if c.warning],
@@ -518,7 +513,7 @@ def _of_part(conclusions: Sequence[Conclusion], part: str) -> list[Conclusion]:
 
 def _made(about: dict[str, Any]) -> list[tuple[str, str]]:
     """By what command, of what, with what: as names and texts."""
-    shown = {name: about.get(name) for name in ("command", "created", "seed", "rounds")}
+    shown = {name: about.get(name) for name in ("command", "created", "python", "seed", "rounds")}
     rows = [(name, str(value)) for name, value in shown.items() if value is not None]
     for name in ("versions", "dataset"):
         if isinstance(about.get(name), dict):

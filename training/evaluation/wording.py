@@ -79,14 +79,16 @@ HEADLINES = {
     "craniofacial_correlation": ("mean_r", "permuted_mean_r"),
     "craniofacial_correlation_from_true": ("mean_r", "permuted_mean_r"),
     "identity_kept": ("identity_cosine",),
-    "diversity": ("relative_distance", "distance"),
-    "kernel_distance": ("kernel_distance",),
+    "diversity": ("relative_distance", "distance", "skin_deviation"),
+    "kernel_distance": ("kernel_distance", "real_halves"),
     "voices": (
         "gender_accuracy_male",
         "gender_accuracy_female",
         "relative_distance",
         "skin_deviation",
         "face_found",
+        "within",
+        "between",
         "same_speaker_auc",
     ),
 }
@@ -126,6 +128,7 @@ _NAMES = (
     (r"^(.*)_r$", lambda m: _plain(m[1])),
     (r"^identity_cosine$", lambda m: "cosine with the condition"),
     (r"^relative_distance$", lambda m: "distance, relative"),
+    (r"^real_halves$", lambda m: "between halves of the originals"),
     (r"^skin_deviation$", lambda m: "skin tone's spread, relative"),
 )
 
@@ -159,7 +162,7 @@ def unit_of(measure: str) -> Unit:
         return Unit(1, 1, " years")
     if name.startswith("median_rank"):
         return Unit(1, 1)
-    if "kernel_distance" in name:
+    if name in ("kernel_distance", "real_halves"):
         return Unit(1, 4)
     return Unit()
 
