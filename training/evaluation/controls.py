@@ -11,6 +11,7 @@ Several members speak with one base voice. A probe that knows the base voice wou
 members' traits as well as chance made them alike; so probes are fitted and resampled by base voice.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,18 +93,23 @@ def probe_traits(
     """
     voices = base_voices(subjects)
     bootstrap = SpeakerBootstrap(voices, rounds, seed)
-    given = np.stack([labels.genders == "male", labels.ages], axis=1).astype(float)  # (N, 2)
-    male = given[:, :1]
+    given = [labels.genders, labels.ages]
 
     def probe(system: System, table: str, trait: str, values: Any, **options: Any) -> None:
         if values is None:
             return
         is_number = values.dtype.kind == "f"
         measure = probes.probe_number if is_number else probes.probe_class
-        figures = measure(bootstrap, system.centred, values, voices, **options)
+        people = (values, subjects.speakers)
+        figures = measure(bootstrap, system.centred, *people, families=voices, **options)
         name = "r" if is_number else "balanced_accuracy"
+        figure = figures[name]
+        if "above_covariates" in figures and not is_number:
+            # What is tested is how far it lies above its chance; shown as where it lies.
+            above = figures["above_covariates"].replicates
+            figure = replace(figure, replicates=figure.chance + above)
         where = {"table": table, "kind": system.kind, "system": system.name, "role": system.role}
-        results.add({f"{trait}_{name}": figures[name]}, **where)
+        results.add({f"{trait}_{name}": figure}, **where)
 
     for system in systems:
         for trait in INDEPENDENT:
@@ -120,7 +126,7 @@ def probe_traits(
     for system in [*systems, *laws]:
         probe(system, SHOULD, "gender", trait_values(subjects, "gender"))
         probe(system, SHOULD, "age", trait_values(subjects, "age"))
-        probe(system, SHOULD, "age_given_gender", trait_values(subjects, "age"), within=male)
+        probe(system, SHOULD, "age_given_gender", trait_values(subjects, "age"), within=given[:1])
         probe(system, SHOULD, "lower_face", trait_values(subjects, "lower_face"))
 
 

@@ -54,6 +54,7 @@ def probe_number(
     speakers: np.ndarray,
     within: Sequence[np.ndarray] | np.ndarray | None = None,
     kept: np.ndarray | None = None,
+    families: np.ndarray | None = None,
 ) -> dict[str, Figure]:
     """How well a number, for example a length or an age, is predicted from the features.
 
@@ -61,10 +62,12 @@ def probe_number(
         bootstrap: of the N rows' speakers.
         features: (N, F), for example embeddings.
         target: (N,); rows where it is unknown (NaN) take no part.
-        speakers: (N,) who must not be in two folds: the speakers, or wider families of them.
+        speakers: (N,) who each row is.
         within: covariates (N,) each, or (N, C): labels or numbers to hold equal. Rows where one is
             unknown ("" or NaN) take no part.
         kept: (N,) booleans: the group that is measured; all if None.
+        families: (N,) who must not be in two folds, where speakers are not independent; the
+            bootstrap should then be of families, too. The speakers if None.
 
     Returns:
         `r` between prediction and target, chance 0. With `within` both are what remains beyond the
@@ -81,7 +84,8 @@ def probe_number(
     if not varies or len(np.unique(np.asarray(speakers)[rows])) < LEAST_SPEAKERS:
         return _nobody(bootstrap, names, group)
     truth, people = target[rows, None], np.asarray(speakers)[rows]
-    folds = _deal(people, None, bootstrap.seed)
+    kin = people if families is None else np.asarray(families)[rows]
+    folds = _deal(kin, None, bootstrap.seed)
     design, inputs = _design(within, rows), np.asarray(features, float)[rows]
     exchanges = 0 if within is None else EXCHANGES
     fit = _cross_fit(inputs, truth, design, people, folds, exchanges)
@@ -107,6 +111,7 @@ def probe_class(
     speakers: np.ndarray,
     within: Sequence[np.ndarray] | np.ndarray | None = None,
     kept: np.ndarray | None = None,
+    families: np.ndarray | None = None,
 ) -> dict[str, Figure]:
     """How well a class, for example an eye colour, is predicted from the features.
 
@@ -115,9 +120,10 @@ def probe_class(
         features: (N, F), for example embeddings.
         target: (N,) labels; rows where it is unknown ("") take no part, nor do those of a class
             with fewer than `LEAST_IN_A_CLASS` speakers (see `classes_probed`).
-        speakers: (N,) who must not be in two folds.
+        speakers: (N,) who each row is.
         within: see `probe_number`.
         kept: (N,) booleans: the group that is measured; all if None.
+        families: see `probe_number`.
 
     Returns:
         `balanced_accuracy`, chance one in as many as there are classes. With `within` it is that of
@@ -136,9 +142,9 @@ def probe_class(
         return _nobody(bootstrap, names, group)
     people = people[rows]
     truth = (target[rows, None] == np.asarray(classes)).astype(float)  # (N, K)
-    folds = _deal(people, target[rows], bootstrap.seed)
+    kin = people if families is None else np.asarray(families)[rows]
+    folds = _deal(kin, target[rows], bootstrap.seed)
     design, inputs = _design(within, rows), np.asarray(features, float)[rows]
-
     exchanges = 0 if within is None else EXCHANGES
     fit = _cross_fit(inputs, truth, design, people, folds, exchanges)
 
