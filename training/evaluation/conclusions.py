@@ -201,7 +201,7 @@ def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Concl
                 f"{figure_text(best)} of {_quoted(ceiling)}. Something gives the answer away."
             )
             found.append(Conclusion("rests", "A system scores above its ceiling.", text, True))
-        share = (own.value - own.chance) / (best.value - best.chance)
+        share = (own.value - best.chance) / (best.value - best.chance)
         parts.append(
             f"{max(share, 0):.0%} in {measure_name(measure)} "
             f"({figure_text(own)} of {figure_text(best)})".replace("%", " %", 1)
