@@ -104,7 +104,7 @@ def probe_traits(
         figures = measure(bootstrap, system.centred, *people, families=voices, **options)
         name = "r" if is_number else "balanced_accuracy"
         figure = figures[name]
-        if "above_covariates" in figures and not is_number:
+        if figure.chance is not None and "above_covariates" in figures and not is_number:
             # What is tested is how far it lies above its chance; shown as where it lies.
             above = figures["above_covariates"].replicates
             figure = replace(figure, replicates=figure.chance + above)
