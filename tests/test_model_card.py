@@ -216,9 +216,12 @@ def test_the_command_writes_card_and_readme(checkpoint, tmp_path, found, capsys)
     found.save(tmp_path / "report")
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{README_BEGIN}\nold\n{README_END}\nafter\n")
-    results_file = tmp_path / "report" / "results.json"
-    main([str(checkpoint), "--results", f"cast={results_file}", "--readme", str(readme)])
-    assert capsys.readouterr().out.split() == [str(checkpoint / "README.md"), str(readme)]
+    main([str(checkpoint), "--results", str(tmp_path / "report"), "--readme", str(readme)])
+    written = [checkpoint / "results.json", checkpoint / "README.md", readme]
+    assert capsys.readouterr().out.split() == [str(path) for path in written]
+    kept = named_results(checkpoint)["cast"]
+    assert {record.by for record in kept.records} == {None, "gender", "age group"}
+    assert kept.select(table="retrieval") == found.select(table="retrieval")
     text = readme.read_text()
     assert text.startswith(f"before\n{README_BEGIN}\n| measured") and "old" not in text
     assert text.endswith(f"|\n{README_END}\nafter\n")
@@ -230,8 +233,9 @@ def test_the_command_writes_card_and_readme(checkpoint, tmp_path, found, capsys)
     ("arguments", "sentence"),
     [
         (["{nowhere}"], "is no pipeline: make one with"),
-        (["{checkpoint}", "--results", "file.json"], "has no name: write for example"),
-        (["{checkpoint}", "--results", "cast=nowhere.json"], "no nowhere.json: make it with"),
+        (["{checkpoint}", "--results", "nowhere.json"], "no nowhere.json: make it with"),
+        (["{checkpoint}", "--results", "real pairs=nowhere"], "no nowhere: make it with"),
+        (["{plain}", "--results", "nowhere"], "is no pipeline: make one with"),
         (["{checkpoint}", "--readme", "{plain}"], "put <!-- figures: begin --> and"),
     ],
 )

@@ -1,6 +1,6 @@
 """Writes a checkpoint's card: its words from a template, every figure from its results.
 
-`python -m training.model_card CHECKPOINT [--results NAME=FILE ...] [--readme README.md]`
+`python -m training.model_card CHECKPOINT [--results REPORT ...] [--readme README.md]`
 
 A template calls `figure(table=..., system=..., measure=...)`; a figure that the results do not have
 is an error, so that none can be typed or go stale. Results are named: `results.json` beside the
@@ -150,6 +150,27 @@ def named_results(folder: Path) -> dict[str, Results | list]:
     return {name or MAIN: load_results(path) for path, name in names.items()}
 
 
+def keep_results(folder: Path, report: str) -> Path:
+    """Puts a report's figures beside a checkpoint, where its card finds them.
+
+    Args:
+        folder: of the pipeline.
+        report: a report's folder, its results.json, or a file with a list of rows; or
+            "NAME=" and one of these, for example "real pairs=reports/real".
+
+    Returns:
+        The file: `results.json`, or `results_NAME.json`.
+    """
+    name, _, source = report.rpartition("=")
+    results = load_results(Path(source))
+    suffix = "" if name in ("", MAIN) else "_" + name.replace(" ", "_")
+    path = Path(folder) / f"results{suffix}.json"
+    rows = isinstance(results, list)
+    text = json.dumps(results, indent=1) + "\n" if rows else results.brief().to_json()
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def load_results(path: Path) -> Results | list:
     """Results, or a list of rows.
 
@@ -278,17 +299,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--results",
         nargs="+",
-        metavar="NAME=FILE",
-        help='named results.json files, for example cast=a.json "real pairs=b.json"; '
-        "every results*.json of the checkpoint if left out",
+        default=[],
+        metavar="REPORT",
+        help="reports, or NAME=REPORT for one beside the main one; they are kept with the "
+        "checkpoint, and the card is made from all that are",
     )
     parser.add_argument("--template", type=Path, help="another card than those in training/cards/")
     parser.add_argument("--readme", type=Path, help="write the table of figures of this one, too")
     options = parser.parse_args(arguments)
     try:
-        results = _given(options.results) if options.results else named_results(options.checkpoint)
-        print(write_card(options.checkpoint, results, options.template))
+        checkpoint_facts(options.checkpoint)  # no other folder is written to
+        for report in options.results:
+            print(keep_results(options.checkpoint, report))
+        print(write_card(options.checkpoint, template=options.template))
         if options.readme:
+            results = named_results(options.checkpoint)
             text = with_figures(options.readme.read_text(encoding="utf-8"), results)
             options.readme.write_text(text, encoding="utf-8")
             print(options.readme)
@@ -296,16 +321,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"{error.args[0]}\n")
     except (OSError, ValueError, jinja2.TemplateError) as error:
         parser.exit(2, f"{error}\n")
-
-
-def _given(pairs: Sequence[str]) -> dict[str, Results | list]:
-    named = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--results {pair} has no name: write for example cast={pair}")
-        named[name] = load_results(Path(path))
-    return named
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ FORMAT = 1
 ROLES = ("system", "floor", "ceiling", "control")
 KINDS = ("embeddings", "faces")
 DIFFERENCES = "differences"
+BRIEF_GROUPS = ("gender", "age group")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Record:
 
     @classmethod
     def of(cls, figure: Figure, **where: Any) -> "Record":
-        """A record from a figure and where it stands (table, kind, system, role, measure, ...)."""
-        return cls(**where, **figure.to_json())
+        """A record, to six digits, of a figure and where it stands (table, kind, system, ...)."""
+        return cls(**where, **{name: _rounded(v) for name, v in figure.to_json().items()})
 
 
 @dataclass
@@ -101,22 +102,28 @@ class Results:
     def save(self, folder: Path) -> None:
         """Writes `results.json` and, apart because it is large, `charts.json`."""
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "charts.json", self.charts)
+        _write(folder / "charts.json", json.dumps(self.charts, allow_nan=False))
         _write(folder / "results.json", self.to_json())
 
-    def to_json(self) -> dict[str, Any]:
-        """What `results.json` holds: no charts."""
-        records = [
-            {name: value for name, value in asdict(r).items() if value is not None}
-            for r in self.records
-        ]
-        return {
+    def to_json(self) -> str:
+        """What `results.json` holds: no charts, a record a line."""
+        head = {
             "format": FORMAT,
             "about": self.about,
             "notes": self.notes,
             "model-index": self.model_index,
-            "records": records,
         }
+        rows = [
+            json.dumps({k: v for k, v in asdict(r).items() if v is not None}, allow_nan=False)
+            for r in self.records
+        ]
+        text = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
+        return text + ',\n "records": [\n' + ",\n".join(rows) + "\n]}\n"
+
+    def brief(self) -> "Results":
+        """What travels with a checkpoint: no charts, and of the groups gender and age alone."""
+        kept = [r for r in self.records if r.by in (None, *BRIEF_GROUPS)]
+        return Results(self.about, kept, {}, self.notes, self.model_index)
 
     @classmethod
     def load(cls, path: Path) -> "Results":
@@ -152,8 +159,14 @@ def _records(stored: Iterable[dict]) -> Iterable[Record]:
         yield Record(**row)
 
 
-def _write(path: Path, content: Any) -> None:
+def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_rounded(part) for part in value)
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _write(path: Path, text: str) -> None:
     """Whole or not at all: an evaluation that is killed leaves the earlier file."""
     work = path.with_name(path.name + ".part")
-    work.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    work.write_text(text, encoding="utf-8")
     work.replace(path)
