@@ -54,6 +54,8 @@ def test_shuffled_voices_go_to_other_speakers_and_score_chance(subjects):
     knows = system_that_knows(subjects, GENDER, AGE, SKIN, noise=0.02)
     anybody = controls.shuffled(knows, subjects.speakers, None, 0)
     within = controls.shuffled(knows, subjects.speakers, labels.genders, 0)
+    assert anybody.name == "voice, 6 s, shuffled"
+    assert within.name == "voice, 6 s, shuffled within the gender"
     order = np.lexsort(knows.centred.T)
     for system in (anybody, within):
         place = np.lexsort(system.centred.T)

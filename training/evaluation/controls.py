@@ -58,7 +58,7 @@ def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, se
         labels: (N,) within which answers change hands, for example genders; None for anybody.
         seed: of the shuffling.
     """
-    name = f"{system.name}, shuffled" + (" within the gender" if labels is not None else "")
+    title = f"{system.name}, shuffled" + (" within the gender" if labels is not None else "")
     source = np.arange(len(speakers))
     labels = np.full(len(speakers), "") if labels is None else labels
     rng = np.random.default_rng([seed, 7])
@@ -70,7 +70,7 @@ def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, se
             theirs = rows[successor[name]]
             source[rows[name]] = np.resize(rng.permutation(theirs), len(rows[name]))
     raw, centred = system.raw[source], system.centred[source]
-    return System(name, "control", system.kind, raw, centred, system.family)
+    return System(title, "control", system.kind, raw, centred, system.family)
 
 
 def probe_traits(
