@@ -53,7 +53,12 @@ class System:
 def faces_system(name: str, role: str, readings: Readings, **more: Any) -> System:
     """Faces as a system: their embeddings are centred by the mean of their own set."""
     raw = readings.embeddings
-    return System(name, role, "faces", raw, raw - raw.mean(0), readings=readings, **more)
+    mean = raw.mean(0, dtype=np.float64)
+    centred = raw - mean
+    # One face for everybody is its own mean: what rounding leaves of it is no direction.
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    centred = np.where(lengths > 1e-5 * np.linalg.norm(mean), centred, 0)
+    return System(name, role, "faces", raw, centred, readings=readings, **more)
 
 
 def embeddings_system(name: str, role: str, raw: np.ndarray, centre: np.ndarray, **more) -> System:
