@@ -21,10 +21,10 @@ trained on synthetic people.
 """
 
 WHAT_A_VOICE_TELLS = """
-**What a voice tells, and what it does not.** From a voice the model has something to say about
-perceived gender, and a little about age and the build of the face. It has nothing to say about
-skin colour, ancestry, hair, eyes, or who is speaking: those are drawn at random, which is why the
-faces differ.
+**What a voice tells, and what it does not.** What these faces show of a voice is perceived gender,
+and nearly nothing else: measured on speakers whom the model never heard, age is not read from the
+faces, nor is their build. It has nothing to say about skin colour, ancestry, hair, eyes, or who is
+speaking: those are drawn at random, which is why the faces differ.
 
 Do not use this to identify or to judge anyone. Recordings and faces are deleted from this server
 within twenty minutes.

@@ -12,16 +12,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "training" / "README.md").read_text()
 
 
-def blocks(info: str) -> list[str]:
+def blocks(info: str, text: str = README) -> list[str]:
     """The code blocks whose info string is exactly `info`."""
-    return re.findall(rf"^```{re.escape(info)}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{re.escape(info)}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def commands(info: str) -> list[list[str]]:
+def commands(info: str, text: str = README) -> list[list[str]]:
     """The commands of those blocks as words, without comments; `a && b` counts as two."""
-    lines = "".join(blocks(info)).replace("\\\n", " ").splitlines()
+    lines = "".join(blocks(info, text)).replace("\\\n", " ").splitlines()
     parts = [part for line in lines for part in line.split("&&")]
     return [words for part in parts if (words := shlex.split(part, comments=True))]
 
@@ -43,6 +44,13 @@ def test_its_python_runs(clone, monkeypatch):
     assert snippets
     exec("\n".join(snippets), {})
     assert (clone / "face.png").stat().st_size > 0
+
+
+def test_the_python_of_the_trainings_readme_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)  # metrics are loaded by their path in a clone
+    (snippet,) = blocks("python", TRAINING)
+    exec(snippet, {})
+    assert "'interval': (" in capsys.readouterr().out
 
 
 def test_its_quick_commands_run(clone):
@@ -92,7 +100,7 @@ def test_the_files_it_names_exist():
 
 @pytest.mark.parametrize(
     "words",
-    [words for words in commands("bash long") if modules_run(words)],
+    [words for words in commands("bash long") + commands("bash", TRAINING) if modules_run(words)],
     ids=lambda words: modules_run(words)[-1],
 )
 def test_its_long_commands_take_those_options(words):
