@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from training.evaluation import wording
-from training.evaluation.conclusions import conclude, headline_records
+from training.evaluation.conclusions import as_markdown, conclude, headline_records
 from training.evaluation.report import environment, model_index
 from training.evaluation.results import Record, Results
 
@@ -114,11 +114,14 @@ class Figures:
 
     def said(self, part: str, of: str = MAIN) -> list[str]:
         """The conclusions of a part ("can", "cannot", "rests"); warnings are in "warning"."""
-        return [
-            f"**{said.claim}** {said.text}" if said.claim else said.text
+        found = [
+            said
             for said in conclude(self.results[of])
             if ("warning" if said.warning else said.part) == part
         ]
+        if part == "warning":  # each stands for itself
+            return [f"**{said.claim}** {said.text}" for said in found]
+        return as_markdown(found)
 
     def headlines(self, of: str = MAIN) -> list[tuple[str, str, str, str]]:
         """(kind, system, measure, figure) of everything that a report shows first."""

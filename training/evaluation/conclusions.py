@@ -6,13 +6,13 @@ called level.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from training.evaluation import wording
 from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
-from training.evaluation.wording import figure_text, measure_name, number
+from training.evaluation.wording import called, figure_text, measure_name, number
 
 GENDER_AND_AGE_FLOORS = {
     "embeddings": "gender-and-age oracle",
@@ -25,6 +25,19 @@ WITHIN_GENDER = (("association", "auc_same_gender"), ("association", "matching_1
 SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
 APART = (DIFFERENCES, SHOULD_NOT, SHOULD)  # tables with a form of their own
 TRUE_VOICE = "true voice parameters"  # the probe that shows how much a law allows
+NEARLY = 0.9  # of the distance between persons is called nearly as much
+A_LITTLE = 0.5  # less than half of what the true voice allows is called a little
+# What the Hub shows of a checkpoint: a few figures that stand for the rest.
+CARD_FIGURES = (
+    ("embeddings", "retrieval", "recall_at_10"),
+    ("embeddings", "association", "auc"),
+    ("embeddings", "association", "auc_same_gender"),
+    ("faces", "attribute_agreement", "gender_balanced_accuracy"),
+    ("faces", "attribute_agreement", "age_r"),
+    ("faces", "association", "auc"),
+    ("faces", "voices", "gender_accuracy_male"),
+    ("faces", "voices", "gender_accuracy_female"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,19 +58,49 @@ class Conclusion:
 
 
 def conclude(results: Results) -> list[Conclusion]:
-    """All that can be said, in the order of the report; warnings first."""
+    """All that can be said, the sharper findings first; warnings before everything."""
     found: list[Conclusion] = []
     for system in main_systems(results, "faces"):
-        for rule in (gender_is_read, age_is_read):
-            found += rule(results, system)
-    for kind in ("embeddings", "faces"):
-        for system in main_systems(results, kind):
-            for rule in (tells_apart_within_gender, against_the_oracle, share_of_the_ceiling):
+        found += gender_is_read(results, system)
+    found += unseen_voices(results)
+    for rule in (against_the_oracle, tells_apart_within_gender):
+        for kind in KINDS:
+            for system in main_systems(results, kind):
                 found += rule(results, kind, system)
-    for rule in (unseen_voices, identity_and_diversity, told_by_law, not_told, controls):
+    for system in main_systems(results, "faces"):
+        found += age_is_read(results, system)
+    found += told_by_law(results)
+    for kind in KINDS:
+        for system in main_systems(results, kind):
+            found += share_of_the_ceiling(results, kind, system)
+    for rule in (identity_and_diversity, not_told, controls, rests_on):
         found += rule(results)
-    found += rests_on(results)
     return sorted(found, key=lambda conclusion: not conclusion.warning)
+
+
+def by_claim(conclusions: Sequence[Conclusion]) -> list[tuple[str, list[Conclusion]]]:
+    """Conclusions under their claims, each claim once, in the order of their first ones."""
+    found: dict[str, list[Conclusion]] = {}
+    for place, conclusion in enumerate(conclusions):
+        alone = f"{place}" if not conclusion.claim else ""  # what claims nothing stands alone
+        found.setdefault(conclusion.claim or alone, []).append(conclusion)
+    return [(said[0].claim, said) for said in found.values()]
+
+
+def as_markdown(conclusions: Sequence[Conclusion]) -> list[str]:
+    """What stands behind the dash of each item: a claim, and a line of its own for each of several.
+
+    Args:
+        conclusions: of one part.
+    """
+    items = []
+    for claim, said in by_claim(conclusions):
+        head = f"**{claim}**" if claim else ""
+        if len(said) == 1:
+            items.append(f"{head} {said[0].text}".strip())
+        else:
+            items.append("\n".join([head, *(f"  - {one.text}" for one in said)]))
+    return items
 
 
 def main_systems(results: Results, kind: str, table: str | None = None) -> list[str]:
@@ -94,193 +137,13 @@ def headline_records(results: Results) -> list[Record]:
     ]
 
 
-def gender_is_read(results: Results, system: str) -> list[Conclusion]:
-    """Men, women, and whether one of them is read better, from a system's faces."""
-    where = {"table": "attribute_agreement", "kind": "faces", "system": system}
-    balanced = _known(results, **where, measure="gender_balanced_accuracy")
-    men = _known(results, **where, measure="gender_accuracy_male")
-    women = _known(results, **where, measure="gender_accuracy_female")
-    if not (balanced and men and women):
-        return []
-    chance = 0.5 if balanced.chance is None else balanced.chance
-    if not _above(balanced, chance):
-        text = f"{_quoted(system)}: men and women balanced {figure_text(balanced)}, chance 50 %."
-        return [Conclusion("cannot", "Gender is not read from the faces.", text)]
-    better = {1: "men are read better than women", -1: "women are read better than men"}.get(
-        _order(men, women), "the two do not clearly differ"
-    )
-    text = (
-        f"{_quoted(system)}: the judge reads men as men in {figure_text(men)} and women as women "
-        f"in {figure_text(women)}; {better}."
-    )
-    return [Conclusion("can", "Gender is read from the faces.", text)]
-
-
-def age_is_read(results: Results, system: str) -> list[Conclusion]:
-    """Whether the judge's age of a system's faces goes with the speaker's."""
-    where = {"table": "attribute_agreement", "kind": "faces", "system": system}
-    r = _known(results, **where, measure="age_r")
-    if not r:
-        return []
-    error = _known(results, **where, measure="age_mae")
-    said = f"r = {figure_text(r)}" + (f", mean error {figure_text(error)}" if error else "")
-    if _above(r, 0.0):
-        return [Conclusion("can", "Age is read from the faces.", f"{_quoted(system)}: {said}.")]
-    return [Conclusion("cannot", "Age is not read.", f"{_quoted(system)}, faces: {said}.")]
-
-
-def tells_apart_within_gender(results: Results, kind: str, system: str) -> list[Conclusion]:
-    """Whether anything but gender (and age) tells a speaker's face from another's."""
-    where = {"table": "association", "kind": kind, "system": system}
-    everybody = _known(results, **where, measure="auc")
-    same = _known(results, **where, measure="auc_same_gender")
-    both = _known(results, **where, measure="auc_same_gender_and_age_group")
-    if not (everybody and same):
-        return []
-    text = (
-        f"{_quoted(system)}, {kind}: AUC {figure_text(same)} among one gender, against "
-        f"{figure_text(everybody)} among everybody"
-    )
-    if both:
-        text += f"; with the age group held equal, too, {figure_text(both)}"
-    if _above(same, 0.5):
-        claim = "Within one gender it tells speakers apart better than chance."
-        return [Conclusion("can", claim, f"{text}.")]
-    return [Conclusion("cannot", "Within one gender it does not tell speakers apart.", f"{text}.")]
-
-
-def against_the_oracle(results: Results, kind: str, system: str) -> list[Conclusion]:
-    """Better, level or worse than being told gender and age group, and nothing else."""
-    floor = GENDER_AND_AGE_FLOORS[kind]
-    verdicts = []
-    for table, measure in MATCHING:
-        where = {"table": table, "kind": kind, "measure": measure}
-        own, told = (_known(results, **where, system=name) for name in (system, floor))
-        if own and told:
-            order = order_of(results, own, told)
-            word = {1: "better", 0: "level", -1: "worse"}[order]
-            figures = f"{measure_name(measure)} {figure_text(own)} against {figure_text(told)}"
-            verdicts.append((order, f"{word} ({figures})"))
-    if not verdicts:
-        return []
-    orders = {order for order, _ in verdicts}
-    claim = {
-        frozenset({1}): "It knows more than gender and age.",
-        frozenset({0}): "It knows no more than gender and age would tell.",
-        frozenset({-1}): "Being told gender and age would be better than hearing the voice.",
-    }.get(frozenset(orders), "It is not better in everything than being told gender and age.")
-    text = (
-        f"{_quoted(system)}, {kind}, against {_quoted(floor)}: "
-        f"{wording.joined([said for _, said in verdicts])}."
-    )
-    return [Conclusion("can" if orders == {1} else "cannot", claim, text)]
-
-
-def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Conclusion]:
-    """How much of the way from chance to its ceiling a system goes."""
-    ceiling = ceiling_of(results, kind, system)
-    if ceiling is None:
-        return []
-    measures = (
-        MATCHING
-        if kind == "embeddings"
-        else (
-            ("attribute_agreement", "gender_balanced_accuracy"),
-            *MATCHING,
-        )
-    )
-    parts, found = [], []
-    for table, measure in measures:
-        where = {"table": table, "kind": kind, "measure": measure}
-        own, best = (_known(results, **where, system=name) for name in (system, ceiling))
-        if not (own and best and best.chance is not None and _above(best, best.chance)):
-            continue
-        if own.interval[0] > best.interval[1]:
-            text = (
-                f"{_quoted(system)}, {kind}, {measure_name(measure)}: {figure_text(own)} against "
-                f"{figure_text(best)} of {_quoted(ceiling)}. Something gives the answer away."
-            )
-            found.append(Conclusion("rests", "A system scores above its ceiling.", text, True))
-        share = (own.value - best.chance) / (best.value - best.chance)
-        parts.append(
-            f"{max(share, 0):.0%} in {measure_name(measure)} "
-            f"({figure_text(own)} of {figure_text(best)})".replace("%", " %", 1)
-        )
-    if not parts:
-        return found
-    text = f"{_quoted(system)}, {kind}, held against {_quoted(ceiling)}: {wording.joined(parts)}."
-    claim = "How far it gets on the way from chance to its ceiling."
-    return [*found, Conclusion("cannot", claim, text)]
-
-
-def ceiling_of(results: Results, kind: str, system: str) -> str | None:
-    """The ceiling that a system is held against.
-
-    Faces against what the same decoder makes of the true embedding; embeddings against another
-    picture of the speaker, or the true embedding where each speaker has a single picture.
-    """
-    names = dict.fromkeys(record.system for record in results.select(kind=kind, role="ceiling"))
-    family, bare = wording.family(system)
-    if kind == "faces" and bare == "faces":  # of a folder; its ceiling is one, too
-        folders = [name for name in names if wording.family(name)[1] == bare]
-        return folders[0] if len(folders) == 1 else None
-    if kind == "faces":
-        decoder = bare.split(" from ")[0]
-        wanted = [f"{family}: {decoder} from true embedding" if family else None]
-        wanted.append(f"{decoder} from true embedding")
-    else:
-        wanted = ["another picture of the speaker", "true embedding"]
-    return next((name for name in wanted if name in names), None)
-
-
-def unseen_voices(results: Results) -> list[Conclusion]:
-    """Gender on the faces for recordings whose speaker's face nobody knows."""
-    found = []
-    for women in results.select(table="voices", measure="gender_accuracy_female", role="system"):
-        where = {"table": "voices", "kind": women.kind, "system": women.system}
-        men = _known(results, **where, measure="gender_accuracy_male")
-        if not men or women.interval is None:
-            continue
-        better = {1: "men are read better", -1: "women are read better"}.get(
-            _order(men, women), "the two do not clearly differ"
-        )
-        text = (
-            f"{_quoted(women.system)}, {women.speakers + men.speakers} speakers: the judge reads "
-            f"the labelled gender right for men in {figure_text(men)} and for women in "
-            f"{figure_text(women)}; {better}."
-        )
-        if _above(men, 0.5) and _above(women, 0.5):
-            claim = "Gender is read from the faces of recordings without a face, too."
-            found.append(Conclusion("can", claim, text))
-        else:
-            claim = "On recordings without a face, gender is not read for both men and women."
-            found.append(Conclusion("cannot", claim, text))
-    return found
-
-
-def identity_and_diversity(results: Results) -> list[Conclusion]:
-    """What the decoder keeps of what it is asked for, and how much the faces of a voice differ."""
-    found = []
-    for record in results.select(table="identity_kept", measure="identity_cosine", kind="faces"):
-        if record.role == "ceiling" and record.interval is not None:
-            text = (
-                f"{_quoted(record.system)}: the image keeps a centred cosine of "
-                f"{figure_text(record)} with the embedding that was asked for; all would be 1."
-            )
-            part = "can" if _above(record, 0.0) else "cannot"
-            found.append(Conclusion(part, "What the decoder keeps of an embedding.", text))
-    main = main_systems(results, "faces", "diversity")
-    for record in results.select(table="diversity", measure="relative_distance", kind="faces"):
-        if record.interval is not None and record.system in main:
-            text = (
-                f"{_quoted(record.system)}: {figure_text(record)} of the distance between "
-                "different persons of that gender."
-            )
-            enough = record.interval[1] >= 1
-            claim = f"The faces of one voice {'differ' if enough else 'differ less'} "
-            claim += "as much as persons do." if enough else "than persons do."
-            found.append(Conclusion("can" if enough else "cannot", claim, text))
-    return found
+def card_records(results: Results) -> list[Record]:
+    """The few of `headline_records` that the Hub lists of a checkpoint."""
+    return [
+        record
+        for record in headline_records(results)
+        if (record.kind, record.table, record.measure) in CARD_FIGURES
+    ]
 
 
 @dataclass(frozen=True)
@@ -348,10 +211,247 @@ def _trait(record: Record) -> str:
     return name.replace("_", " ")
 
 
+def gender_is_read(results: Results, system: str) -> list[Conclusion]:
+    """Men, women, and whether one of them is read better, from a system's faces."""
+    where = {"table": "attribute_agreement", "kind": "faces", "system": system}
+    balanced = _known(results, **where, measure="gender_balanced_accuracy")
+    men = _known(results, **where, measure="gender_accuracy_male")
+    women = _known(results, **where, measure="gender_accuracy_female")
+    if not (balanced and men and women):
+        return []
+    chance = 0.5 if balanced.chance is None else balanced.chance
+    if not _above(balanced, chance):
+        text = f"{_begun(system)}: men and women balanced {figure_text(balanced)}, chance 50 %."
+        return [Conclusion("cannot", "Gender is not read from the faces.", text)]
+    better = {1: "men are read better than women", -1: "women are read better than men"}.get(
+        _order(men, women), "the two do not clearly differ"
+    )
+    text = (
+        f"{_begun(system)}: the judge reads men as men in {figure_text(men)} and women as women "
+        f"in {figure_text(women)}; {better}."
+    )
+    return [Conclusion("can", "Gender is read from the faces.", text)]
+
+
+def age_is_read(results: Results, system: str) -> list[Conclusion]:
+    """Whether the judge's age of a system's faces goes with the speaker's.
+
+    Where it does not, but a probe finds age in the embedding that the faces are made of, both are
+    said in one place; and what the judge makes of the original faces is said beside it.
+    """
+    where = {"table": "attribute_agreement", "kind": "faces", "measure": "age_r"}
+    r = _known(results, **where, system=system)
+    if not r:
+        return []
+    error = _known(results, **(where | {"measure": "age_mae"}), system=system)
+    text = f"{_begun(system)}: r = {figure_text(r)}"
+    text += f", mean error {figure_text(error)}" if error else ""
+    original = _known(results, **where, system="original")
+    if original:
+        text += f"; of the original faces the judge reads it with r = {figure_text(original)}"
+    if _above(r, 0.0):
+        return [Conclusion("can", "Age is read from the faces.", f"{text}.")]
+    claim = "Age is not read from the faces."
+    probe = _age_in_the_embedding(results, system)
+    if probe:
+        share = _share_of_the_allowed(results, probe)
+        little = share is None or share < A_LITTLE
+        claim = (
+            f"Age is not read from the faces; the embedding knows {'a little' if little else 'it'}."
+        )
+        text += f". {_begun(probe.record.system)}: a probe finds age with r = "
+        text += figure_text(probe.record)
+        text += f", {_percent(share)} of what the true voice allows" if share is not None else ""
+    return [Conclusion("cannot", claim, f"{text}.")]
+
+
+def _age_in_the_embedding(results: Results, faces: str) -> Probed | None:
+    """The probe that finds age in the embedding which a system's faces are made of, if it does."""
+    family = wording.family(faces)[0]
+    for (kind, system, role), probes in probed(results, SHOULD).items():
+        if kind != "embeddings" or role != "system" or wording.family(system)[0] != family:
+            continue
+        if wording.family(faces)[1] == "faces":
+            continue  # of a folder: nobody knows of which embedding they are made
+        for probe in probes:
+            if probe.trait == "age" and probe.statistic == "r" and probe.told:
+                return probe
+    return None
+
+
+def _share_of_the_allowed(results: Results, probe: Probed) -> float | None:
+    """How much a probe finds of what one on the true voice parameters does; None if unknown."""
+    for (_, system, _), probes in probed(results, SHOULD).items():
+        for best in probes if system == TRUE_VOICE else ():
+            if (best.trait, best.statistic) == (probe.trait, probe.statistic) and best.told:
+                reached = probe.record.value - probe.chance
+                return max(0.0, reached / (best.record.value - best.chance))
+    return None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def tells_apart_within_gender(results: Results, kind: str, system: str) -> list[Conclusion]:
+    """Whether anything but gender (and age) tells a speaker's face from another's."""
+    where = {"table": "association", "kind": kind, "system": system}
+    everybody = _known(results, **where, measure="auc")
+    same = _known(results, **where, measure="auc_same_gender")
+    both = _known(results, **where, measure="auc_same_gender_and_age_group")
+    if not (everybody and same):
+        return []
+    text = (
+        f"{_begun(system)}: AUC {figure_text(same)} among one gender, against "
+        f"{figure_text(everybody)} among everybody"
+    )
+    if both:
+        text += f"; with the age group held equal, too, {figure_text(both)}"
+    if _above(same, 0.5):
+        claim = "Within one gender it tells speakers apart better than chance."
+        return [Conclusion("can", claim, f"{text}.")]
+    return [Conclusion("cannot", "Within one gender it does not tell speakers apart.", f"{text}.")]
+
+
+def against_the_oracle(results: Results, kind: str, system: str) -> list[Conclusion]:
+    """Better, level or worse than being told gender and age group, and nothing else."""
+    floor = GENDER_AND_AGE_FLOORS[kind]
+    verdicts = []
+    for table, measure in MATCHING:
+        where = {"table": table, "kind": kind, "measure": measure}
+        own, told = (_known(results, **where, system=name) for name in (system, floor))
+        if own and told:
+            order = order_of(results, own, told)
+            word = {1: "better", 0: "level", -1: "worse"}[order]
+            figures = f"{figure_text(own)} against {figure_text(told)}"
+            verdicts.append((order, f"{word} in {measure_name(measure)} ({figures})"))
+    if not verdicts:
+        return []
+    orders = {order for order, _ in verdicts}
+    claim = {
+        frozenset({1}): "It knows more than gender and age.",
+        frozenset({0}): "It knows no more than gender and age would tell.",
+        frozenset({-1}): "Being told gender and age would be better than hearing the voice.",
+    }.get(frozenset(orders), "It is not better in everything than being told gender and age.")
+    text = (
+        f"{_begun(system)}, against {called(floor)}: "
+        f"{wording.joined([said for _, said in verdicts])}."
+    )
+    return [Conclusion("can" if orders == {1} else "cannot", claim, text)]
+
+
+def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Conclusion]:
+    """How much of the way from chance to its ceiling a system goes."""
+    ceiling = ceiling_of(results, kind, system)
+    if ceiling is None:
+        return []
+    measures = (
+        MATCHING
+        if kind == "embeddings"
+        else (
+            ("attribute_agreement", "gender_balanced_accuracy"),
+            *MATCHING,
+        )
+    )
+    parts, found = [], []
+    for table, measure in measures:
+        where = {"table": table, "kind": kind, "measure": measure}
+        own, best = (_known(results, **where, system=name) for name in (system, ceiling))
+        if not (own and best and best.chance is not None and _above(best, best.chance)):
+            continue
+        if own.interval[0] > best.interval[1]:
+            text = (
+                f"{_begun(system)}, {measure_name(measure)}: {figure_text(own)} against "
+                f"{figure_text(best)} of {called(ceiling)}. Something gives the answer away."
+            )
+            found.append(Conclusion("rests", "A system scores above its ceiling.", text, True))
+        share = (own.value - best.chance) / (best.value - best.chance)
+        parts.append(
+            f"{_percent(max(share, 0))} in {measure_name(measure)} "
+            f"({figure_text(own)} of {figure_text(best)})"
+        )
+    if not parts:
+        return found
+    text = f"{_begun(system)}, held against {called(ceiling)}: {wording.joined(parts)}."
+    claim = "How far it gets on the way from chance to its ceiling."
+    return [*found, Conclusion("cannot", claim, text)]
+
+
+def ceiling_of(results: Results, kind: str, system: str) -> str | None:
+    """The ceiling that a system is held against.
+
+    Faces against what the same decoder makes of the true embedding; embeddings against another
+    picture of the speaker, or the true embedding where each speaker has a single picture.
+    """
+    names = dict.fromkeys(record.system for record in results.select(kind=kind, role="ceiling"))
+    family, bare = wording.family(system)
+    if kind == "faces" and bare == "faces":  # of a folder; its ceiling is one, too
+        folders = [name for name in names if wording.family(name)[1] == bare]
+        return folders[0] if len(folders) == 1 else None
+    if kind == "faces":
+        decoder = bare.split(" from ")[0]
+        wanted = [f"{family}: {decoder} from true embedding" if family else None]
+        wanted.append(f"{decoder} from true embedding")
+    else:
+        wanted = ["another picture of the speaker", "true embedding"]
+    return next((name for name in wanted if name in names), None)
+
+
+def unseen_voices(results: Results) -> list[Conclusion]:
+    """Gender on the faces for recordings whose speaker's face nobody knows."""
+    found = []
+    for women in results.select(table="voices", measure="gender_accuracy_female", role="system"):
+        where = {"table": "voices", "kind": women.kind, "system": women.system}
+        men = _known(results, **where, measure="gender_accuracy_male")
+        if not men or women.interval is None:
+            continue
+        better = {1: "men are read better", -1: "women are read better"}.get(
+            _order(men, women), "the two do not clearly differ"
+        )
+        text = (
+            f"{_begun(women.system)}, {women.speakers + men.speakers} speakers: the judge reads "
+            f"the labelled gender right for men in {figure_text(men)} and for women in "
+            f"{figure_text(women)}; {better}."
+        )
+        if _above(men, 0.5) and _above(women, 0.5):
+            claim = "Gender is read from the faces of recordings without a face, too."
+            found.append(Conclusion("can", claim, text))
+        else:
+            claim = "On recordings without a face, gender is not read for both men and women."
+            found.append(Conclusion("cannot", claim, text))
+    return found
+
+
+def identity_and_diversity(results: Results) -> list[Conclusion]:
+    """What the decoder keeps of what it is asked for, and how much the faces of a voice differ."""
+    found = []
+    for record in results.select(table="identity_kept", measure="identity_cosine", kind="faces"):
+        if record.role == "ceiling" and record.interval is not None:
+            text = (
+                f"{_begun(record.system)}: the image keeps a centred cosine of "
+                f"{figure_text(record)} with the embedding that was asked for; all would be 1."
+            )
+            part = "can" if _above(record, 0.0) else "cannot"
+            found.append(Conclusion(part, "What the decoder keeps of an embedding.", text))
+    main = main_systems(results, "faces", "diversity")
+    for record in results.select(table="diversity", measure="relative_distance", kind="faces"):
+        if record.interval is not None and record.system in main:
+            text = (
+                f"{_begun(record.system)}: {figure_text(record)} of the distance between "
+                "different persons of that gender."
+            )
+            much = record.value >= NEARLY
+            how = "as much as" if record.interval[1] >= 1 else "nearly as much as" if much else ""
+            claim = f"The faces of one voice differ {how or 'less than'} persons do."
+            found.append(Conclusion("can" if how else "cannot", claim, text))
+    return found
+
+
 def not_told(results: Results) -> list[Conclusion]:
     """Traits that are independent of the voice: at chance, or a warning."""
     found = []
-    for (kind, system, role), probes in probed(results, SHOULD_NOT).items():
+    alike: dict[str, list[str]] = {}  # of what is said, who it is said of
+    for (_, system, role), probes in probed(results, SHOULD_NOT).items():
         if role != "system":
             continue
         known = [probe for probe in probes if probe.record.interval is not None]
@@ -359,7 +459,7 @@ def not_told(results: Results) -> list[Conclusion]:
         quiet = [probe for probe in known if not probe.told]
         if told:
             text = (
-                f"{_quoted(system)}, {kind}: {'; '.join(probe.said for probe in told)}. That is "
+                f"{_begun(system)}: {'; '.join(probe.said for probe in told)}. That is "
                 f"{len(told)} of {len(known)} traits; of {len(known)} that tell nothing, about "
                 f"{0.025 * len(known):.1f} would lie above chance by accident."
             )
@@ -368,43 +468,35 @@ def not_told(results: Results) -> list[Conclusion]:
         if quiet:
             which = f"{len(quiet)} of {len(known)} traits" if told else f"all {len(known)} traits"
             names = wording.joined([probe.trait for probe in quiet])
-            text = f"{_quoted(system)}, {kind}, {which} at chance: {names}."
-            found.append(Conclusion("cannot", "It does not tell what a voice cannot tell.", text))
+            alike.setdefault(f"{which} at chance: {names}.", []).append(called(system))
+    for text, systems in alike.items():
+        text = f"{_capital(wording.joined(systems))}, {text}"
+        found.append(Conclusion("cannot", "It does not tell what a voice cannot tell.", text))
     return found
 
 
 def told_by_law(results: Results) -> list[Conclusion]:
     """Traits under a law: how much of what the true voice parameters allow was learnt."""
     tables = probed(results, SHOULD)
-    allowed = {
-        (probe.trait, probe.statistic): probe
-        for (_, system, _), probes in tables.items()
-        if system == TRUE_VOICE
-        for probe in probes
-    }
     found = []
-    for (kind, system, role), probes in tables.items():
+    for (_, system, role), probes in tables.items():
         if role != "system":
             continue
         told: dict[str, list[str]] = {"can": [], "cannot": []}
         for probe in probes:
-            best = allowed.get((probe.trait, probe.statistic))
             if probe.record.interval is None:
                 continue
             said = probe.said
-            if best and best.told:
-                share = (probe.record.value - probe.chance) / (best.record.value - best.chance)
-                said += (
-                    f", {max(share, 0):.0%}".replace("%", " %")
-                    + f" of what the true voice allows ({figure_text(best.record)})"
-                )
+            share = _share_of_the_allowed(results, probe)
+            if share is not None:
+                said += f", {_percent(share)} of what the true voice allows"
             told["can" if probe.told else "cannot"].append(said)
         for part, claim in (
             ("can", "Laws of the cast that it has learnt."),
             ("cannot", "Laws of the cast that it has not learnt."),
         ):
             if told[part]:
-                text = f"{_quoted(system)}, {kind}: {'; '.join(told[part])}."
+                text = f"{_begun(system)}: {'; '.join(told[part])}."
                 found.append(Conclusion(part, claim, text))
     return found
 
@@ -412,7 +504,7 @@ def told_by_law(results: Results) -> list[Conclusion]:
 def controls(results: Results) -> list[Conclusion]:
     """What knows nothing scores no better than chance; if it does, the evaluation is in doubt."""
     found: list[Conclusion] = []
-    for (system, kind), records in _of_the_ignorant(results).items():
+    for (system, _), records in _of_the_ignorant(results).items():
         said: dict[bool, list[str]] = {True: [], False: []}
         for record in records:
             chance = wording.chance_number(record.chance, record.measure)
@@ -420,13 +512,13 @@ def controls(results: Results) -> list[Conclusion]:
             said[_above(record, record.chance + ROUNDING)].append(text)
         if said[True]:
             text = (
-                f"{_quoted(system)}, {kind}: {'; '.join(said[True])}. Do not trust these figures "
+                f"{_begun(system)}: {'; '.join(said[True])}. Do not trust these figures "
                 "before that is understood."
             )
             claim = "What knows nothing does NOT score chance."
             found.append(Conclusion("rests", claim, text, warning=True))
         if said[False]:
-            text = f"{_quoted(system)}, {kind}: {'; '.join(said[False])}."
+            text = f"{_begun(system)}: {'; '.join(said[False])}."
             found.append(Conclusion("rests", "What knows nothing scores no better.", text))
     return found
 
@@ -475,14 +567,18 @@ def rests_on(results: Results) -> list[Conclusion]:
 
 def _sources(data: dict[str, Any]) -> list[str]:
     texts = []
-    for name in ("gender", "age"):
-        source = data.get(f"{name}_source")
-        if source == "label":
-            texts.append(f"{name.capitalize()} is what the data set states.")
-        elif source == "judge":
-            texts.append(f"{name.capitalize()} is what the judge reads from the original face.")
-        elif source:
-            texts.append(f"{name.capitalize()}: {source}.")
+    said = {
+        "label": "what the data set states",
+        "judge": "what the judge reads from the original face",
+    }
+    sources = {name: data.get(f"{name}_source") for name in ("gender", "age")}
+    if sources["gender"] == sources["age"] and sources["age"] in said:
+        texts.append(f"Gender and age are {said[sources['age']]}.")
+    else:
+        for name, source in sources.items():
+            if source:
+                be = f" is {said[source]}" if source in said else f": {source}"
+                texts.append(f"{name.capitalize()}{be}.")
     if data.get("centred_by"):
         texts.append(f"Embeddings are centred by {data['centred_by']}.")
     return texts
@@ -550,8 +646,13 @@ def _above(record: Record, chance: float) -> bool:
     return record.interval is not None and record.interval[0] > chance
 
 
-def _quoted(system: str) -> str:
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{system}\N{RIGHT DOUBLE QUOTATION MARK}"
+def _begun(system: str) -> str:
+    """What a system is called where a sentence begins."""
+    return _capital(called(system))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _known(results: Results, **where: Any) -> Record | None:

@@ -32,14 +32,18 @@ from training.evaluation.conclusions import (
     SHOULD,
     SHOULD_NOT,
     Conclusion,
+    as_markdown,
+    by_claim,
+    card_records,
     conclude,
-    headline_records,
+    main_systems,
     probed,
     sign_of,
 )
 from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
 
 MOST_COLUMNS = 7  # more cannot be read side by side
+MOST_OTHERS = 4  # systems that one is compared with in a table
 TRANSPOSED = ("craniofacial_correlation", "craniofacial_correlation_from_true")
 GROUPS_IN_MARKDOWN = ("gender", "age group")  # the others are in report.html
 TASK = "audio-to-image"
@@ -111,7 +115,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """All that is shown of one table of the results, of one kind."""
+    """All that is shown of one table of the results, of one kind.
+
+    `few_groups` are the groups of the Markdown, which nobody can fold as well as the page.
+    """
 
     anchor: str
     title: str
@@ -121,6 +128,7 @@ class Section:
     groups: list[tuple[str, list[Table]]] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     basis: str = ""
+    few_groups: list[tuple[str, list[Table]]] = field(default_factory=list)
 
 
 def write_report(
@@ -152,7 +160,7 @@ def write_report(
 
 
 def model_index(results: Results, checkpoint_name: str) -> list[dict[str, Any]]:
-    """The headline figures as the Hub's model-index.
+    """A few figures that stand for the rest, as the Hub's model-index.
 
     Args:
         results: what was found.
@@ -183,7 +191,7 @@ def model_index(results: Results, checkpoint_name: str) -> list[dict[str, Any]]:
                 "speakers": record.speakers,
             },
         )
-        for record in headline_records(results)
+        for record in card_records(results)
         if wording.family(record.system)[0] in ("", checkpoint_name)
     ]
     return eval_results_to_model_index(checkpoint_name, found) if found else []
@@ -217,13 +225,25 @@ def _section(
     return Section(
         anchor=f"{kind}-{wording.slug(name)}",
         title=wording.TITLES.get(name, name.replace("_", " ").capitalize()),
-        explained=wording.EXPLAINED.get(name, ""),
+        explained=wording.explained(name, kind),
         headline=table_of(overall, first) if overall else None,
         more=_further(name, overall, rest),
         groups=[(group, grouped(rows)) for group, rows in by.items()],
         charts=list(_charts(name, kind, results, colours)),
         basis=_basis(overall or records),
+        few_groups=[
+            (group, grouped(rows))
+            for group in GROUPS_IN_MARKDOWN
+            if (rows := [r for r in by.get(group, []) if _is_read_by_group(r, results)])
+        ],
     )
+
+
+def _is_read_by_group(record: Record, results: Results) -> bool:
+    """Whether a figure of a group belongs into the Markdown: no control, no shorter speech."""
+    if record.role == "system":
+        return record.system in main_systems(results, record.kind, record.table)
+    return record.role != "control"
 
 
 def table_of(records: Sequence[Record], measures: Sequence[str], title: str = "") -> Table:
@@ -302,40 +322,62 @@ def probe_tables(results: Results, name: str) -> list[tuple[str, Table, list[Cha
     return found
 
 
-def difference_tables(results: Results) -> list[tuple[str, list[Table], list[Table]]]:
-    """By kind: a table a pair of systems with the headline figures, and one with the rest."""
+def difference_tables(
+    results: Results, kind: str, headlines: bool, systems: Sequence[str] | None = None
+) -> list[Table]:
+    """A table a system: measures below each other, what is subtracted side by side.
+
+    Args:
+        results: what was found.
+        kind: "embeddings" or "faces".
+        headlines: the measures that the report shows first, or all others.
+        systems: whose differences, in this order; everybody's, those with the longest speech
+            first, if None.
+    """
+    first = {m for measures in wording.HEADLINES.values() for m in measures}
+    records = [
+        record
+        for record in results.records
+        if (record.table, record.kind) == (DIFFERENCES, kind)
+        and (record.measure.split(": ")[-1] in first) == headlines
+    ]
+    if systems is None:
+        systems = list(dict.fromkeys([*main_systems(results, kind), *(r.system for r in records)]))
     found = []
-    headlines = {m for measures in wording.HEADLINES.values() for m in measures}
-    for kind in KINDS:
-        records = [r for r in results.records if r.table == DIFFERENCES and r.kind == kind]
-        pairs: dict[tuple[str, str], list[Record]] = {}
-        for record in records:
-            pairs.setdefault((record.system, record.other or ""), []).append(record)
-        first, rest = [], []
-        for (system, other), differences in pairs.items():
-            title = f"{system} minus {other}"
-            main = [r for r in differences if r.measure.split(": ")[-1] in headlines]
-            others = [r for r in differences if r not in main]
-            first += [_difference_table(title, main)] if main else []
-            rest += [_difference_table(title, others)] if others else []
-        if records:
-            found.append((kind, first, rest))
+    for system in systems:
+        mine = [record for record in records if record.system == system]
+        others = list(dict.fromkeys(record.other or "" for record in mine))
+        for start in range(0, len(others), MOST_OTHERS):
+            found.append(_difference_table(system, others[start : start + MOST_OTHERS], mine))
     return found
 
 
-def _difference_table(title: str, records: Sequence[Record]) -> Table:
-    rows = []
+def _difference_table(system: str, others: Sequence[str], records: Sequence[Record]) -> Table:
+    """One system minus others; a heading where another table's measures begin."""
+    by_place: dict[tuple, dict[str, Record]] = {}
     for record in records:
-        better = sign_of(record) * (-1 if wording.lower_is_better(record.measure) else 1)
-        said = {1: "clear: better", -1: "clear: worse", 0: "not clear"}[better]
-        table, _, measure = record.measure.rpartition(": ")
-        where = f" ({wording.TITLES.get(table, table).lower()})" if table else ""
-        if record.by:
-            where += f", {record.by}: {record.group}"
-        name = wording.measure_name(measure) + where
-        mark = {1: "better", -1: "worse", 0: ""}[better]
-        rows.append(Row(name, "", [_cell(record), Cell(said, "", mark)]))
-    return Table(title, ["difference", "clear"], rows)
+        if (record.other or "") in others:
+            table, _, measure = record.measure.rpartition(": ")
+            place = (table, measure, record.by, record.group)
+            by_place.setdefault(place, {})[record.other or ""] = record
+    order = list(dict.fromkeys([*wording.TITLES, *(place[0] for place in by_place)]))
+    rows, last = [], ""
+    for place in sorted(by_place, key=lambda place: order.index(place[0])):
+        table, measure, by, group = place
+        if table != last:
+            rows.append(Row(wording.TITLES.get(table, table), "", heading=True))
+        last = table
+        name = wording.measure_name(measure) + (f", {by}: {group}" if by else "")
+        rows.append(Row(name, "", [_difference_cell(by_place[place].get(o)) for o in others]))
+    return Table("", [f"minus {other}" for other in others], rows, corner=system)
+
+
+def _difference_cell(record: Record | None) -> Cell | None:
+    cell = _cell(record)
+    if cell is None:
+        return None
+    better = sign_of(record) * (-1 if wording.lower_is_better(record.measure) else 1)
+    return Cell(cell.value, cell.interval, {1: "better", -1: "worse", 0: ""}[better])
 
 
 def _probe_cell(probe: Any, name: str) -> Cell | None:
@@ -455,7 +497,8 @@ def _charts(name: str, kind: str, results: Results, colours: dict[str, str]) -> 
             yield confusion_chart([c for c in confusions if c["attribute"] == attribute])
     if kind == "faces" and name == "craniofacial_correlation_from_true":
         scatters = data.get("craniofacial", [])
-        for system in dict.fromkeys(s["system"] for s in scatters):
+        main = main_systems(results, kind, name)  # of shorter speech the tables tell enough
+        for system in dict.fromkeys(s["system"] for s in scatters if s["system"] in main):
             yield craniofacial_chart([s for s in scatters if s["system"] == system])
 
 
@@ -485,26 +528,35 @@ def _content(results: Results) -> dict[str, Any]:
         ("cannot", "What it cannot do"),
         ("rests", "What the figures rest on"),
     )
+    kinds = [kind for kind in KINDS if any(r.kind == kind for r in results.records)]
     return {
         "title": f"Speech2Face: {wording.joined(checkpoints) or 'an evaluation'}",
         "date": str(about.get("created") or "")[:10],
+        "command": about.get("command") or "",
         "data": dict.fromkeys(("name", "split", "pairs", "speakers"))
         | (about.get("dataset") or {}),
         "warnings": [c for c in conclusions if c.warning],
-        "parts": [(title, key, _of_part(conclusions, key)) for key, title in parts],
-        "kinds": [
-            (kind, wording.KIND_TITLES[kind], sections(results, kind))
-            for kind in KINDS
-            if any(r.kind == kind for r in results.records)
-        ],
+        "parts": [(title, key, by_claim(_of_part(conclusions, key))) for key, title in parts],
+        "kinds": [(kind, wording.KIND_TITLES[kind], sections(results, kind)) for kind in kinds],
+        "conclusions_of": {key: as_markdown(_of_part(conclusions, key)) for key, _ in parts},
         "should_not": probe_tables(results, SHOULD_NOT),
         "should": probe_tables(results, SHOULD),
-        "differences": difference_tables(results),
+        "differences": _differences(results),
         "explained": wording.EXPLAINED,
         "titles": wording.TITLES,
-        "groups_in_markdown": GROUPS_IN_MARKDOWN,
         "made": _made(about),
     }
+
+
+def _differences(results: Results) -> list[tuple[str, list[Table], list[Table], list[Table]]]:
+    """Kind, headline figures, all others, and the headline figures of the longest speech."""
+    found = []
+    for kind in KINDS:
+        every = [difference_tables(results, kind, headlines) for headlines in (True, False)]
+        if any(every):
+            few = difference_tables(results, kind, True, main_systems(results, kind))
+            found.append((wording.KIND_TITLES[kind], *every, few))
+    return found
 
 
 def _of_part(conclusions: Sequence[Conclusion], part: str) -> list[Conclusion]:
@@ -545,7 +597,11 @@ def environment(html: bool) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"picture": picture_uri, "cell": _markdown_cell}
+    found.filters |= {
+        "picture": picture_uri,
+        "cell": _markdown_cell,
+        "anchor": wording.slug,
+    }
     return found
 
 

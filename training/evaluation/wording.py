@@ -31,7 +31,7 @@ TITLES = {
     "kernel_distance": "Kernel distance to the original faces",
     "voices": "Recordings without a face",
     "what_the_voice_should_not_tell": "What the voice should not tell",
-    "what_it_should": "What it should",
+    "what_it_should": "What the voice should tell",
     "differences": "Differences",
 }
 EXPLAINED = {
@@ -55,13 +55,27 @@ EXPLAINED = {
     "persons of that gender: 1 where a voice leaves as much open as persons differ.",
     "kernel_distance": "Squared maximum mean discrepancy on the teacher's features (KID's kernel); "
     "0 for faces that are distributed as the originals are.",
-    "voices": "Faces for speakers whose face nobody knows.",
+    "voices": "Faces decoded for speakers whose own face nobody knows: the judge's gender against "
+    "the label, and how much the faces of one voice differ.",
     "what_the_voice_should_not_tell": "A probe tries to read each trait that is independent of the "
     "voice by construction. At chance is right; above it, something leaks.",
     "what_it_should": "A probe reads each trait that a law ties to the voice, beside a probe from "
     "the true parameters of the voice.",
     "differences": "One system minus another on the same resampled speakers. Clear is what leaves "
     "out 0.",
+}
+EXPLAINED_OF = {  # where a kind needs other words
+    ("feature_similarity", "faces"): "How near the embedding of the face lies to that of the "
+    "speaker's own face, both as the recogniser sees them. Read the centred figures: raw cosines "
+    "are high for everybody.",
+    ("retrieval", "faces"): "How often the speaker's own face is among the first k of a gallery of "
+    "original faces, one a speaker, asked with the face of the row. Ties count as the expected "
+    "place.",
+    ("association", "faces"): "Whether the face is nearer to the speaker's own than to another "
+    "person's: matching 1 of n, the area under the ROC curve, the equal error rate. Within one "
+    "gender, or one gender and age group, the easy part of the answer is taken away.",
+    ("voices", "embeddings"): "Recordings whose speaker's face nobody knows: how alike the "
+    "embeddings predicted from them are, of one speaker (within) and of different ones (between).",
 }
 # What the report shows first; everything else stands below it.
 HEADLINES = {
@@ -111,7 +125,7 @@ _SUFFIXES = (  # (pattern, words), longest first
 _NAMES = (
     (r"^recall_at_(\d+)_of_(\d+)$", lambda m: f"R@{m[1]} of {int(m[2]):,}"),
     (r"^recall_at_(\d+)$", lambda m: f"R@{m[1]}"),
-    (r"^matching_1_in_(\d+)$", lambda m: f"1 of {m[1]}"),
+    (r"^matching_1_in_(\d+)$", lambda m: f"matching 1 of {m[1]}"),
     (r"^auc$", lambda m: "AUC"),
     (r"^same_speaker_auc$", lambda m: "same-speaker AUC"),
     (r"^eer$", lambda m: "equal error rate"),
@@ -233,6 +247,52 @@ def family(system: str) -> tuple[str, str]:
     """("demo", "voice, 6 s") of "demo: voice, 6 s"; ("", ...) of what belongs to no checkpoint."""
     name, colon, rest = system.partition(": ")
     return (name, rest) if colon else ("", system)
+
+
+def explained(table: str, kind: str) -> str:
+    """What a table of a kind measures, in a sentence or two."""
+    return EXPLAINED_OF.get((table, kind), EXPLAINED.get(table, ""))
+
+
+_CALLED = {  # systems that are not called by their name in a sentence
+    "gender oracle": "an oracle that is told the gender",
+    "gender-and-age oracle": "an oracle that is told gender and age group",
+    "average face": "the average face",
+    "average face of the gender": "the average face of the gender",
+    "average face of the gender and age group": "the average face of the gender and age group",
+    "another picture of the speaker": "another picture of the speaker",
+    "true embedding": "the true embedding",
+    "original": "the original faces",
+    "constant": "the constant",
+}
+
+
+def called(system: str) -> str:
+    """What a system is called in a sentence; its name in quotes where there is no better word.
+
+    "demo: voice, 6 s" is "the embedding that “demo” predicts from 6 s of voice".
+    """
+    name, bare = family(system)
+    if bare in _CALLED and not name:
+        return _CALLED[bare]
+    quoted = f"\N{LEFT DOUBLE QUOTATION MARK}{name}\N{RIGHT DOUBLE QUOTATION MARK}"
+    if name and bare == "faces":
+        return f"the faces of {quoted}"
+    match = re.fullmatch(
+        r"(?:(.+) from )?(voice|true embedding)(?:, ([\d.]+) s)?(, shuffled.*)?", bare
+    )
+    if not match:
+        return f"\N{LEFT DOUBLE QUOTATION MARK}{system}\N{RIGHT DOUBLE QUOTATION MARK}"
+    decoder, source, seconds, shuffled = match.groups()
+    heard = (
+        f"{seconds} s of voice" if seconds else "voice" if source == "voice" else f"the {source}"
+    )
+    made, makes = ("faces", "decodes") if decoder else ("embedding", "predicts")
+    said = f"that {quoted} {makes}" if name else "decoded" if decoder else "predicted"
+    said = f"the {made} {said} from {heard}"
+    if decoder not in (None, "diffusion"):
+        said += f" by {decoder}"
+    return said + (shuffled or "")
 
 
 def joined(words: list[str]) -> str:
