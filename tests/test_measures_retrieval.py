@@ -65,6 +65,20 @@ def test_ranks_are_those_of_every_score_compared(score):
     assert ranks(probes, gallery, speakers, speakers, score).first.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("score", ["cosine", "l1", "l2"])
+def test_predictions_far_too_long_are_ranked_by_their_distance(score):
+    probes, gallery, speakers = crowd()
+    distances = {"l1": 1, "l2": 2}
+    expected = ranks(probes, gallery, speakers, speakers, score).first
+    if score in distances:
+        apart = 1000 * probes[:, None] - gallery[None]
+        apart = np.linalg.norm(apart, distances[score], axis=-1)
+        expected = (apart <= np.diagonal(apart)[:, None]).sum(1)
+    found = ranks(1000 * probes, gallery, speakers, speakers, score).first
+    # float32 tells distances of 1000 apart to a ten-thousandth: some neighbours change places.
+    assert found == pytest.approx(expected, abs=2) and np.ptp(found) > 20
+
+
 def test_blocks_of_probes_change_nothing(monkeypatch):
     probes, gallery, speakers = crowd()
     owners = speakers % 40
@@ -153,3 +167,11 @@ def test_what_cannot_be_ranked_is_refused():
         ranks(AXES, AXES, list("ab"), list("abc"))
     with pytest.raises(ValueError, match="agree in D"):
         ranks(AXES, AXES[:, :2], list("abc"), list("abc"))
+
+
+@pytest.mark.parametrize("score", ["cosine", "l1", "l2"])
+def test_what_is_no_number_has_no_rank(score):
+    probes, gallery, speakers = crowd()
+    probes[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        ranks(probes, gallery, speakers, speakers, score)

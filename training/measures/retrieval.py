@@ -17,7 +17,7 @@ from training.measures.resampling import Figure, SpeakerBootstrap
 from training.measures.similarity import unit
 
 SCORES = ("cosine", "l1", "l2")
-CELLS_AT_ONCE = 4_000_000  # probes x gallery in memory; 16 MB
+CELLS_AT_ONCE = 4_000_000  # probes x gallery in memory; 32 MB
 STEPS = 2**22  # scores are compared as integers, that many to 1,
 TIED = 4  # and tie when no farther apart than this: about what float32 arithmetic leaves open
 
@@ -92,8 +92,11 @@ def ranks(
     if score == "cosine":
         probes, gallery = unit(probes), unit(gallery)
     else:  # of a size at which scores can be compared as integers; all alike, no rank changes
+        probes, gallery = np.asarray(probes, np.float64), np.asarray(gallery, np.float64)
+        if not (np.isfinite(probes).all() and np.isfinite(gallery).all()):
+            raise ValueError("an embedding holds NaN or infinity: give each row a stand-in first")
         size = np.linalg.norm(gallery, axis=1).mean() or 1.0
-        probes, gallery = np.asarray(probes) / size, np.asarray(gallery) / size
+        probes, gallery = probes / size, gallery / size
     probes, gallery = probes.astype(np.float32), gallery.astype(np.float32)
     whose, owners = match_speakers(probes, gallery, probe_speakers, gallery_speakers)
     step = max(1, CELLS_AT_ONCE // len(gallery))
@@ -101,7 +104,7 @@ def ranks(
     for start in range(0, len(probes), step):
         some = slice(start, start + step)
         scores = sign * faiss.pairwise_distances(probes[some], gallery, metric)  # (n, M)
-        scores = np.rint(scores * STEPS).astype(np.int32)
+        scores = np.rint(scores.astype(np.float64) * STEPS).astype(np.int64)  # of any size
         right = whose[some, None] == owners  # (n, M)
         blocks.append(_blocks(scores, right) + [[start], [0], [0], [0], [0]])
     probe, *counts = np.concatenate(blocks, axis=1)
