@@ -508,7 +508,7 @@ def controls(results: Results) -> list[Conclusion]:
         said: dict[bool, list[str]] = {True: [], False: []}
         for record in records:
             chance = wording.chance_number(record.chance, record.measure)
-            text = f"{measure_name(record.measure)} {figure_text(record)}, chance {chance}"
+            text = f"{measure_name(record.measure)} at {figure_text(record)} (chance {chance})"
             said[_above(record, record.chance + ROUNDING)].append(text)
         if said[True]:
             text = (

@@ -29,6 +29,7 @@ from training.evaluation.charts import (
 )
 from training.evaluation.conclusions import (
     APART,
+    KNOWS_NOTHING,
     SHOULD,
     SHOULD_NOT,
     Conclusion,
@@ -117,7 +118,8 @@ class Table:
 class Section:
     """All that is shown of one table of the results, of one kind.
 
-    `few_groups` are the groups of the Markdown, which nobody can fold as well as the page.
+    `few` and `few_groups` are what the Markdown has of `more` and `groups`: without what is read
+    there by nobody.
     """
 
     anchor: str
@@ -128,7 +130,8 @@ class Section:
     groups: list[tuple[str, list[Table]]] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     basis: str = ""
-    few_groups: list[tuple[str, list[Table]]] = field(default_factory=list)
+    few: list[Table] = field(default_factory=list)
+    few_groups: list[Table] = field(default_factory=list)
 
 
 def write_report(
@@ -231,19 +234,28 @@ def _section(
         groups=[(group, grouped(rows)) for group, rows in by.items()],
         charts=list(_charts(name, kind, results, colours)),
         basis=_basis(overall or records),
-        few_groups=[
-            (group, grouped(rows))
-            for group in GROUPS_IN_MARKDOWN
-            if (rows := [r for r in by.get(group, []) if _is_read_by_group(r, results)])
-        ],
+        few=_further(name, [r for r in overall if _is_in_markdown(r, results)], rest),
+        few_groups=by_measure(
+            [
+                record
+                for group in GROUPS_IN_MARKDOWN
+                for record in by.get(group, [])
+                if _is_in_markdown(record, results)
+            ]
+        ),
     )
 
 
-def _is_read_by_group(record: Record, results: Results) -> bool:
-    """Whether a figure of a group belongs into the Markdown: no control, no shorter speech."""
-    if record.role == "system":
-        return record.system in main_systems(results, record.kind, record.table)
-    return record.role != "control"
+def _is_in_markdown(record: Record, results: Results) -> bool:
+    """Whether the Markdown tells a figure below the headline: that of no control, of nothing that
+    knows nothing, of no shorter speech, and by L1 and L2 in the whole gallery alone."""
+    if record.role == "control" or record.system in KNOWS_NOTHING:
+        return False
+    if re.search(r"_of_\d+_l[12]$", record.measure):
+        return False
+    return record.role != "system" or record.system in main_systems(
+        results, record.kind, record.table
+    )
 
 
 def table_of(records: Sequence[Record], measures: Sequence[str], title: str = "") -> Table:
@@ -280,6 +292,42 @@ def transposed(records: Sequence[Record], measures: Sequence[str], title: str = 
     return Table(title, systems, rows)
 
 
+def by_measure(records: Sequence[Record]) -> list[Table]:
+    """Figures by group: a table a measure, its groups below each other, systems side by side."""
+    tables = []
+    for measure in dict.fromkeys(r.measure for r in records):
+        here = [r for r in records if r.measure == measure]
+        systems = [system for system, _ in _ordered(here)]
+        by_place = {(r.by, r.group, r.system): r for r in here}
+        chance = any(r.chance is not None for r in here)
+        rows = []
+        for by, group in _in_order(here):
+            mine = [r for r in here if (r.by, r.group) == (by, group)]
+            cells = [_cell(by_place.get((by, group, system))) for system in systems]
+            cells += [Cell(_chance(mine), "")] if chance else []
+            speakers = max(r.speakers for r in mine)
+            rows.append(Row(f"{wording.people(str(group))} ({speakers} speakers)", "", cells))
+        columns = [*systems, *(["chance"] if chance else [])]
+        tables.append(Table("", columns, rows, corner=wording.measure_name(measure)))
+    return tables
+
+
+def _in_order(records: Iterable[Record]) -> list[tuple[str | None, str | None]]:
+    """(by, group) of records: ages and thirds from low to high, others as they come."""
+    from training.measures.attributes import AGE_GROUPS
+
+    order = [*AGE_GROUPS, "low third", "middle third", "high third"]
+    found = dict.fromkeys((r.by, r.group) for r in records)
+    names = list(dict.fromkeys(by for by, _ in found))
+    return sorted(
+        found,
+        key=lambda place: (
+            names.index(place[0]),
+            order.index(place[1]) if place[1] in order else len(order),
+        ),
+    )
+
+
 def grouped(records: Sequence[Record]) -> list[Table]:
     """Figures by group: under each group's name its systems."""
     measures = list(dict.fromkeys(r.measure for r in records))
@@ -287,7 +335,7 @@ def grouped(records: Sequence[Record]) -> list[Table]:
     for start in range(0, len(measures), MOST_COLUMNS):
         part = measures[start : start + MOST_COLUMNS]
         rows: list[Row] = []
-        for group in dict.fromkeys(r.group for r in records):
+        for _, group in _in_order(records):
             here = [r for r in records if r.group == group]
             speakers = max(r.speakers for r in here)
             rows.append(Row(f"{group} ({speakers} speakers)", "", heading=True))

@@ -135,8 +135,8 @@ _NAMES = (
     (r"^age_mae$", lambda m: "age, mean error"),
     (r"^(.*)_balanced_accuracy$", lambda m: f"{_plain(m[1])}, balanced"),
     (r"^(.*)_accuracy$", lambda m: f"{_plain(m[1])}, right"),
-    (r"^(.*)_accuracy_(.+)$", lambda m: f"{_plain(m[1])}, {_people(m[2])}"),
-    (r"^age_mean_(.+)$", lambda m: f"mean age, {_people(m[1])}"),
+    (r"^(.*)_accuracy_(.+)$", lambda m: f"{_plain(m[1])}, {people(m[2])}"),
+    (r"^age_mean_(.+)$", lambda m: f"mean age, {people(m[1])}"),
     (r"^permuted_mean_r$", lambda m: "mean r, persons permuted"),
     (r"^mean_r$", lambda m: "mean r"),
     (r"^(.*)_r$", lambda m: _plain(m[1])),
@@ -166,7 +166,7 @@ PERCENT, PLAIN = Unit(100, 1, " %"), Unit()
 
 
 def unit_of(measure: str) -> Unit:
-    """In which unit a measure is read; a difference's like its measure's."""
+    """In which unit a measure is read; a difference's, "table: measure", like its measure's."""
     name = _bare(measure)
     if _PERCENT.search(name):
         return Unit(100, 1, " %")
@@ -178,7 +178,8 @@ def unit_of(measure: str) -> Unit:
         return Unit(1, 1)
     if name in ("kernel_distance", "real_halves"):
         return Unit(1, 4)
-    return Unit()
+    # the differences of what lies between 0 and 1 are small, but may be clear
+    return Unit(1, 3) if ": " in measure else Unit()
 
 
 def lower_is_better(measure: str) -> bool:
@@ -316,5 +317,6 @@ def _plain(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _people(name: str) -> str:
+def people(name: str) -> str:
+    """ "men" for "male", "women" for "female", any other group by its own name."""
     return {"male": "men", "female": "women"}.get(name, _plain(name))
