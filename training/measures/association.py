@@ -227,7 +227,8 @@ def chance_to_win(
 
     below = total - ahead - tied
     draws = comb(below + tied + 1, candidates) - comb(below, candidates)
-    return np.clip(draws / ((tied + 1) * comb(total, candidates - 1)), 0, 1)
+    share = np.clip(draws / ((tied + 1) * comb(total, candidates - 1)), 0, 1)
+    return np.where(ahead + tied == 0, 1.0, share)  # what rounding takes from 1 is no doubt
 
 
 def verification(
