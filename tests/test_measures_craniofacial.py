@@ -106,6 +106,14 @@ def test_only_whole_persons_of_the_group_are_exchanged():
         assert theirs not in (person, 3)
 
 
+def test_one_person_has_nobody_to_exchange_faces_with():
+    rng = np.random.default_rng(0)
+    one = rng.standard_normal((6, 12))
+    figures = craniofacial.craniofacial_correlation(SpeakerBootstrap([0] * 6), one, one)
+    assert figures["mean_r"].value == pytest.approx(1)
+    assert figures["permuted_mean_r"].to_json()["value"] is None
+
+
 def test_what_does_not_vary_has_no_figure():
     bootstrap = SpeakerBootstrap(range(4), rounds=5)
     flat = craniofacial.craniofacial_correlation(bootstrap, np.ones((4, 12)), np.ones((4, 12)))

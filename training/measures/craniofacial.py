@@ -131,7 +131,8 @@ def craniofacial_correlation(
     Returns:
         `{measurement}_r` for each, `mean_r` over the twelve, and `permuted_mean_r`: the same with
         each person's `other` face exchanged for another person's, which must be near 0. A
-        measurement that does not vary has no r, and then there is no mean.
+        measurement that does not vary has no r, and then there is no mean; nor has one person
+        anybody to exchange faces with.
     """
     one, other = (np.asarray(table, float) for table in (one, other))
     expected = (len(bootstrap), len(MEASUREMENTS))
@@ -142,14 +143,15 @@ def craniofacial_correlation(
         f"{name}_r": bootstrap.correlation(one[:, column], other[:, column], kept)
         for column, name in enumerate(MEASUREMENTS)
     }
-    permuted = other[_another_persons(bootstrap, kept)]
+    exchanged = kept if len(np.unique(bootstrap.index[kept])) > 1 else np.zeros(len(kept), bool)
+    permuted = other[_another_persons(bootstrap, exchanged)]
     by_chance = [
-        bootstrap.correlation(one[:, column], permuted[:, column], kept)
+        bootstrap.correlation(one[:, column], permuted[:, column], exchanged)
         for column in range(len(MEASUREMENTS))
     ]
     means = {
         "mean_r": _mean(bootstrap, list(figures.values()), kept),
-        "permuted_mean_r": _mean(bootstrap, by_chance, kept),
+        "permuted_mean_r": _mean(bootstrap, by_chance, exchanged),
     }
     return figures | means
 
