@@ -34,6 +34,13 @@ def test_a_group_is_measured_on_its_rows_alone_and_may_be_empty():
     json.dumps(nobody.to_json(), allow_nan=False)
 
 
+def test_one_speaker_has_a_figure_and_no_interval():
+    bootstrap = SpeakerBootstrap(["a", "a", "b"])
+    alone = bootstrap.mean(np.array([1.0, 3.0, 5.0]), np.array([True, True, False]))
+    assert alone.value == 2 and alone.interval is None
+    assert alone.minus(bootstrap.mean(np.ones(3))).interval is None
+
+
 def test_a_sample_without_a_value_is_not_dropped_in_silence():
     with pytest.raises(ValueError, match="without a value"):
         SpeakerBootstrap(["a", "b"]).mean(np.array([1.0, np.nan]))

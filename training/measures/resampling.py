@@ -39,9 +39,14 @@ class Figure:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """(low, high) of the 95 % interval, or None where there is no figure."""
+        """(low, high) of the 95 % interval; None without a figure, or from one speaker alone.
+
+        Drawing the one speaker again and again would show no doubt at all.
+        """
         if self.exact is not None:
             return self.exact
+        if self.speakers < 2:
+            return None
         known = self.replicates[np.isfinite(self.replicates)]
         if not np.isfinite(self.value) or not len(known):
             return None
@@ -175,7 +180,8 @@ class SpeakerBootstrap:
     ) -> Figure:
         """Pearson's r between x and y, both (N,); NaN where one of them does not vary."""
         kept = self._kept(kept)
-        x, y = (np.asarray(v, float) - np.mean(np.asarray(v, float)[kept]) for v in (x, y))
+        x, y = (np.asarray(v, float) for v in (x, y))
+        x, y = (v - v[kept].sum() / max(kept.sum(), 1) for v in (x, y))
         ones = np.ones(len(self))
         moments = np.stack(
             [self.sums(v, kept) for v in (ones, x, y, x * x, y * y, x * y)], axis=1
