@@ -41,6 +41,23 @@ def test_one_speaker_has_a_figure_and_no_interval():
     assert alone.minus(bootstrap.mean(np.ones(3))).interval is None
 
 
+def test_a_family_is_drawn_as_one():
+    # Forty speakers in ten families whose members are alike are ten observations, not forty.
+    families = np.repeat(np.arange(10), 4)
+    values = families.astype(float)
+    together = SpeakerBootstrap(range(40), rounds=2000, families=families)
+    alone = SpeakerBootstrap(range(10), rounds=2000)
+    figure = together.mean(values)
+    assert figure.speakers == 40 and figure.value == 4.5
+    assert figure.replicates == pytest.approx(alone.mean(np.arange(10.0)).replicates)
+    agreed = together.mean(np.ones(40), share=True)
+    assert agreed.interval == alone.mean(np.ones(10), share=True).interval
+    by_themselves = SpeakerBootstrap(range(40), rounds=50, families=range(40))
+    assert np.array_equal(by_themselves.counts, SpeakerBootstrap(range(40), rounds=50).counts)
+    with pytest.raises(ValueError, match="of two families"):
+        SpeakerBootstrap([0, 0, 1], families=["a", "b", "b"])
+
+
 def test_a_sample_without_a_value_is_not_dropped_in_silence():
     with pytest.raises(ValueError, match="without a value"):
         SpeakerBootstrap(["a", "b"]).mean(np.array([1.0, np.nan]))

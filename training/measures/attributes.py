@@ -133,7 +133,8 @@ def balanced_accuracy(
         return figure
     from scipy.stats import binomtest
 
-    trials = len(classes) * min(share.speakers for share in shares)
+    smallest = min(bootstrap.independent(kept & (truth == one)) for one in classes)
+    trials = len(classes) * smallest
     low, high = binomtest(round(value * trials), trials).proportion_ci()
     return Figure(
         value,

@@ -87,9 +87,12 @@ class SpeakerBootstrap:
         speakers: (N,) who each row is of.
         rounds: B, resamples.
         seed: of the draws.
+        families: (N,) who is drawn together, where speakers are not independent of each other (as
+            those of the cast who speak with one base voice); everybody alone if None. Figures still
+            count speakers; exact intervals count families.
 
     Raises:
-        ValueError: without any row.
+        ValueError: without any row, or if a speaker is of two families.
 
     Example:
         ```python
@@ -101,15 +104,27 @@ class SpeakerBootstrap:
         ```
     """
 
-    def __init__(self, speakers: Sequence, rounds: int = ROUNDS, seed: int = 0):
-        self.names, self.index = np.unique(np.asarray(speakers), return_inverse=True)
+    def __init__(
+        self,
+        speakers: Sequence,
+        rounds: int = ROUNDS,
+        seed: int = 0,
+        families: Sequence | None = None,
+    ):
+        self.names, first, self.index = np.unique(
+            np.asarray(speakers), return_index=True, return_inverse=True
+        )
         if not len(self.names):
             raise ValueError("there is nobody to measure: pass at least one row")
         self.rounds, self.seed = rounds, seed
-        count = len(self.names)
+        of_rows = self.index if families is None else np.unique(families, return_inverse=True)[1]
+        self.families = of_rows[first]  # (S,)
+        if not np.array_equal(self.families[self.index], of_rows):
+            raise ValueError("a speaker is of two families: name one for all rows of a speaker")
+        count = self.families.max() + 1
         rng = np.random.default_rng(seed)
-        self.counts = rng.multinomial(count, np.full(count, 1 / count), size=rounds)  # (B, S)
-        self.counts = self.counts.astype(np.float64)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=rounds)
+        self.counts = drawn[:, self.families].astype(np.float64)  # (B, S)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -128,14 +143,15 @@ class SpeakerBootstrap:
             kept: (N,) booleans: the group that is measured; all if None.
             chance: see `Figure`.
             share: the values are shares of successes. Where all agree (0 or 1), resampling knows
-                no doubt, and the interval is the exact binomial one of as many trials as speakers
-                (Clopper and Pearson, 1934).
+                no doubt, and the interval is the exact binomial one of as many trials as speakers, or
+                families of them (Clopper and Pearson, 1934).
         """
         figure = self.ratio(values, np.ones(len(self)), kept, chance)
         if share and figure.value in (0.0, 1.0):
             from scipy.stats import binomtest
 
-            test = binomtest(round(figure.value * figure.speakers), figure.speakers)
+            trials = self.independent(kept)
+            test = binomtest(round(figure.value * trials), trials)
             low, high = test.proportion_ci()
             return Figure(
                 figure.value,
@@ -235,6 +251,10 @@ class SpeakerBootstrap:
         kept = self._kept(kept)
         speakers = len(np.unique(self.index[kept]))
         return Figure(value, np.asarray(replicates, float), speakers, int(kept.sum()), chance)
+
+    def independent(self, kept: np.ndarray | None = None) -> int:
+        """How many speakers, or families of speakers, the kept rows (N,) are of."""
+        return len(np.unique(self.families[self.index[self._kept(kept)]]))
 
     def _kept(self, kept: np.ndarray | None) -> np.ndarray:
         return np.ones(len(self), bool) if kept is None else np.asarray(kept, bool)
