@@ -135,3 +135,34 @@ def test_the_same_chart_is_the_same_bytes(colours):
     rows = [(r.system, r, 0.5) for r in records]
     one, other = (drawing.interval_chart(rows, "AUC.", "AUC", colours) for _ in range(2))
     assert one.svg == other.svg
+
+
+def test_names_at_the_ends_are_moved_apart_and_stay_beside_the_chart():
+    assert drawing.spread([1, 50, 99], 5, 100) == [1, 50, 99]
+    assert drawing.spread([10, 11, 12], 5, 100) == [10, 15, 20]
+    assert drawing.spread([60, 99, 100, 100], 5, 100) == [60, 90, 95, 100]
+
+
+@pytest.mark.parametrize("name", ["voice, 6 s", "average face of the gender and age group"])
+def test_no_legend_is_wider_than_its_figure(name):
+    from matplotlib.figure import Figure
+
+    kept = []
+    original = Figure.savefig
+
+    def keep(figure, *arguments, **options):
+        original(figure, *arguments, **options)
+        kept.append(figure)
+
+    systems = [f"{name} {place}" for place in range(7)]
+    histograms = [
+        {"system": system, "role": "floor", "edges": [0, 90, 180], "counts": [3, 1]}
+        for system in systems
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", keep)
+        drawing.angle_chart(histograms, dict.fromkeys(systems, drawing.ACCENT))
+    (figure,) = kept
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert 0 <= box.x0 and box.x1 <= figure.bbox.x1

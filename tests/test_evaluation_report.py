@@ -141,6 +141,7 @@ def test_rows_are_floors_systems_ceilings_controls_and_chance(page):
 
 def test_every_record_of_everybody_is_on_the_page(found, page):
     cells = {cell for _, rows in page.tables for row in rows for cell in row}
+    cells |= {re.sub(" (better|worse)$", "", cell) for cell in cells}
     for record in found.records:
         if record.by is None and not record.table.startswith("what_"):
             assert wording.figure_text(record) in cells, record
@@ -179,6 +180,45 @@ def test_the_markdown_has_no_picture_and_its_tables_are_whole(report):
         assert len({len(row) for row in rows}) == 1, heading
 
 
+def test_the_markdown_says_first_what_was_measured_how_and_where_to_read_on(report):
+    head, contents = report[0].split("- [What it can do]")[0].split("```bash\n")
+    assert "Measured on data/demo_cast, test split: 656 pairs of 164 speakers" in head
+    assert contents.startswith("python -m training.evaluation --checkpoint demo")
+    assert "`training/README.md` explains every measure" in contents
+    headings = {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in report[0].splitlines()
+        if line.startswith("#")
+    }
+    links = re.findall(r"\]\(#([^)]+)\)", report[0])
+    assert len(links) > 15 and set(links) <= headings
+
+
+def test_the_markdown_leaves_out_what_nobody_reads_there(found, report, page):
+    tables = [rows for _, rows in markdown_tables(report[0]) if rows[0][0] == "angle, centred"]
+    assert not tables  # it has no groups in these results
+    (rows,) = [
+        rows
+        for heading, rows in markdown_tables(report[0])
+        if rows[0][0] == "AUC" and heading == "Association (embeddings)"
+    ]
+    systems = ["gender oracle", "gender-and-age oracle", "voice, 6 s"]
+    assert rows[0] == ["AUC", *systems, "another picture of the speaker", "chance"]
+    groups = ["women", "men", "under 30", "30 to 44", "45 to 59", "60 and over"]
+    assert [row[0].split(" (")[0] for row in rows[2:]] == groups
+    record = found.find(**VOICE, table="association", measure="auc", by="gender", group="male")
+    assert rows[3][3] == wording.figure_text(record)
+    assert len(report[0]) < 75_000 < sum(map(len, page.words)) + len(report[1])
+    assert "R@1 of 100, by L1" not in report[0] and "R@1, by L1" in report[0]
+    assert "R@1 of 100, by L1" in page.words
+
+
+def test_tables_of_a_kind_are_explained_in_its_words():
+    assert wording.explained("voices", "embeddings") != wording.explained("voices", "faces")
+    assert wording.explained("voices", "embeddings").startswith("Recordings whose speaker's face")
+    assert wording.explained("kernel_distance", "faces") == wording.EXPLAINED["kernel_distance"]
+
+
 def test_a_report_without_pictures_charts_and_checkpoint(tmp_path):
     record = Record("retrieval", "embeddings", "voice", "system", "recall_at_1", None, None, 0, 0)
     markdown, html = write_report(tmp_path, Results(about={}, records=[record]), Pictures())
@@ -209,11 +249,14 @@ def interval(low: float, high: float):
 
 FACES = {"kind": "faces", "system": "diffusion from voice, 6 s"}
 VOICE = {"kind": "embeddings", "system": "voice, 6 s"}
+EMBEDDING = "The embedding predicted from 6 s of voice"
 
 
 def test_age_is_read_only_where_its_interval_leaves_out_nothing(found):
     of = {**FACES, "measure": "age_r", "table": "attribute_agreement"}
-    (conclusion,) = said(changed(found, interval(-0.09, 0.15), **of), "Age is not read.")
+    (conclusion,) = said(
+        changed(found, interval(-0.09, 0.15), **of), "Age is not read from the faces."
+    )
     assert conclusion.part == "cannot" and "r = 0.03 [−0.09, 0.15]" in conclusion.text
     (conclusion,) = said(changed(found, interval(0.05, 0.15), **of), "Age is read")
     assert conclusion.part == "can"
@@ -232,7 +275,7 @@ def test_men_and_women_are_told_apart_by_their_intervals(found):
 
 def test_within_one_gender(found):
     (can,) = said(found, "Within one gender it tells")
-    assert can.part == "can" and "“voice, 6 s”" in can.text
+    assert can.part == "can" and can.text.startswith(EMBEDDING)
     touched = changed(
         found, interval(0.5, 0.56), **VOICE, table="association", measure="auc_same_gender"
     )
@@ -251,7 +294,7 @@ def test_the_oracle_is_met_with_the_paired_difference(found):
         for measure in ("association: auc", "retrieval: recall_at_10"):
             where = {**of, "measure": measure, "other": "gender-and-age oracle"}
             other = changed(other, interval(low, high), **where)
-        (conclusion,) = said(other, claim, "“voice, 6 s”")
+        (conclusion,) = said(other, claim, EMBEDDING)
         assert conclusion.part == ("can" if low > 0 else "cannot")
 
 
@@ -259,7 +302,7 @@ def test_without_a_paired_difference_overlapping_intervals_are_level(found):
     alone = dataclasses.replace(
         found, records=[r for r in found.records if r.table != "differences"]
     )
-    assert len(said(alone, "It knows no more than gender and age would tell.", "embeddings")) == 1
+    assert len(said(alone, "It knows no more than gender and age would tell.", EMBEDDING)) == 1
 
 
 def test_share_of_the_ceiling(found):
@@ -279,7 +322,7 @@ def test_a_control_that_knows_something_is_a_bold_warning(found, tmp_path):
         found, interval(0.6, 0.7), system="voice, 6 s, shuffled", table="association", measure="auc"
     )
     (warning,) = [c for c in conclude(cheat) if c.warning]
-    assert "does NOT score chance" in warning.claim and "AUC 0.65 [0.60, 0.70]" in warning.text
+    assert "does NOT score chance" in warning.claim and "AUC at 0.65 [0.60, 0.70]" in warning.text
     markdown, html = write_report(tmp_path, only(cheat, role="control", kind="embeddings"))
     assert f"**Warning: {warning.claim} {warning.text}**" in markdown.read_text()
     assert re.search(
@@ -292,7 +335,7 @@ def test_what_is_shuffled_within_the_gender_may_know_the_gender(found):
     assert found.find(**of, measure="auc").interval[0] > 0.5
     cheat = changed(found, interval(0.6, 0.7), **of, measure="auc_same_gender")
     (warning,) = [c for c in conclude(cheat) if c.warning]
-    assert "AUC, same gender 0.65 [0.60, 0.70], chance 0.50" in warning.text
+    assert "AUC, same gender at 0.65 [0.60, 0.70] (chance 0.50)" in warning.text
 
 
 def test_faces_of_a_folder_have_a_folder_as_ceiling(found):
@@ -305,8 +348,11 @@ def test_faces_of_a_folder_have_a_folder_as_ceiling(found):
         for r in found.select(system=of)
     ]
     both = dataclasses.replace(found, records=found.records + folders)
-    (conclusion,) = said(both, "How far it gets", "“paper_from_voice: faces”")
-    assert "held against “paper_from_face: faces”" in conclusion.text
+    (conclusion,) = said(both, "How far it gets", "“paper_from_voice”")
+    assert (
+        "The faces of “paper_from_voice”, held against the faces of “paper_from_face”: "
+        in conclusion.text
+    )
 
 
 def test_a_trait_that_leaks_is_a_bold_warning(found, tmp_path):
@@ -347,13 +393,94 @@ def test_what_gender_and_age_tell_is_a_traits_chance(found):
     assert [c for c in conclude(dataclasses.replace(other, records=records[:1])) if c.warning]
 
 
+def test_age_that_only_the_embedding_knows_is_said_beside_the_faces(found):
+    touched = changed(
+        found,
+        interval(-0.02, 0.12),
+        **FACES,
+        table="attribute_agreement",
+        measure="age_r",
+    )
+    (plain,) = said(touched, "Age is not read from the faces.")
+    assert "probe" not in plain.text
+    of = {**VOICE, "table": "what_it_should", "measure": "age_r"}
+    for low, high, knows in ((0.1, 0.3, "a little"), (0.4, 0.6, "it")):
+        other = changed(touched, interval(low, high), **of)
+        (both,) = said(other, f"Age is not read from the faces; the embedding knows {knows}.")
+        assert both.part == "cannot" and "r = 0.05 [−0.02, 0.12]" in both.text
+        value = (low + high) / 2
+        assert f"a probe finds age with r = {value:.2f} [{low:.2f}, {high:.2f}]" in both.text
+        assert f"{100 * value / 0.6:.0f} % of what the true voice allows" in both.text
+    of_another = dataclasses.replace(
+        other,
+        records=[
+            dataclasses.replace(r, system=f"other: {r.system}") if r.kind == "embeddings" else r
+            for r in other.records
+        ],
+    )
+    assert said(of_another, "Age is not read from the faces.")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "part", "how"),
+    [
+        (0.98, 1.02, "can", "as much as"),
+        (0.96, 0.99, "can", "nearly as much as"),
+        (0.7, 0.8, "cannot", "less than"),
+    ],
+)
+def test_nearly_as_different_as_persons_is_no_failing(found, low, high, part, how):
+    of = {"table": "diversity", "measure": "relative_distance"}
+    claim = f"The faces of one voice differ {how} persons do."
+    (conclusion,) = said(changed(found, interval(low, high), **of), claim)
+    assert conclusion.part == part
+
+
+def test_a_claim_is_made_once_with_a_line_for_each_kind(found, report, page):
+    claims = [c.claim for c in conclude(found) if c.claim]
+    assert len(set(claims)) < len(claims)
+    for claim in set(claims):
+        assert page.words.count(claim) == 1 and report[0].count(f"**{claim}**") == 1
+    for conclusion in conclude(found):
+        assert conclusion.text in report[0] and conclusion.text in page.words.replace("\xa0", " ")
+    assert re.search(
+        r"^- \*\*Laws[^*]+learnt\.\*\*\n  - The embedding .*\n  - The faces", report[0], re.M
+    )
+
+
+def test_what_two_kinds_do_not_tell_alike_is_said_once(found):
+    (conclusion,) = said(found, "It does not tell what a voice cannot tell.")
+    faces = "the faces decoded from 6 s of voice"
+    assert conclusion.text.startswith(f"{EMBEDDING} and {faces}, all 7 traits at chance: ")
+
+
+@pytest.mark.parametrize(
+    ("system", "called"),
+    [
+        ("voice, 6 s", "the embedding predicted from 6 s of voice"),
+        ("voice", "the embedding predicted from voice"),
+        ("one: voice, 3 s", "the embedding that “one” predicts from 3 s of voice"),
+        ("voice, 6 s, shuffled", "the embedding predicted from 6 s of voice, shuffled"),
+        ("diffusion from voice, 6 s", "the faces decoded from 6 s of voice"),
+        ("direct from voice, 6 s", "the faces decoded from 6 s of voice by direct"),
+        ("one: diffusion from voice", "the faces that “one” decodes from voice"),
+        ("diffusion from true embedding", "the faces decoded from the true embedding"),
+        ("paper_from_face: faces", "the faces of “paper_from_face”"),
+        ("gender-and-age oracle", "an oracle that is told gender and age group"),
+        ("something else", "“something else”"),
+    ],
+)
+def test_systems_have_names_in_sentences(system, called):
+    assert wording.called(system) == called
+
+
 def test_laws_are_held_against_the_true_voice(found):
-    (can,) = said(found, "Laws of the cast that it has learnt.", "embeddings")
+    (can,) = said(found, "Laws of the cast that it has learnt.", EMBEDDING)
     assert (
         "lower face 0.20 [0.12, 0.28], chance 0.00, 44 % of what the true voice allows" in can.text
     )
-    (cannot,) = said(found, "Laws of the cast that it has not learnt.", "embeddings")
-    assert cannot.text.startswith("“voice, 6 s”, embeddings: age 0.05")
+    (cannot,) = said(found, "Laws of the cast that it has not learnt.", EMBEDDING)
+    assert cannot.text.startswith(f"{EMBEDDING}: age 0.05")
 
 
 def test_stand_ins_are_counted(found):
@@ -420,18 +547,17 @@ def test_measures_have_names_and_a_better_end(measure, name, lower):
 
 def test_differences_say_which_way_is_better(found, page):
     rows = next(
-        rows
-        for place, rows in page.tables
-        if place == "differences" and rows[0][1:] == ["difference", "clear"]
+        rows for place, rows in page.tables if place == "differences" and rows[0][0] == "voice, 6 s"
     )
-    said = {row[0]: row[2] for row in rows[1:]}
-    assert said["AUC (association)"] == "clear: worse"
+    assert rows[0][1:] == ["minus gender-and-age oracle", "minus voice, 3 s"]
+    said = {row[0]: row[1] for row in rows[1:] if len(row) > 1}
+    assert said["AUC"].endswith("] worse") and "Association" not in said
     by_place = {
         r.measure: r
         for r in found.select(table="differences", kind="embeddings", other="gender-and-age oracle")
     }
     angle = by_place["feature_similarity: angle_centred"]
-    assert angle.interval[0] > 0 and said["angle, centred (feature similarity)"] == "clear: worse"
+    assert angle.interval[0] > 0 and said["angle, centred"].endswith("] worse")
 
 
 def test_the_model_index_survives_the_hub(found):
@@ -443,6 +569,7 @@ def test_the_model_index_survives_the_hub(found):
     again = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# Card\n").data
     assert again.to_dict()["model-index"] == index
     metrics = {m["name"]: m for result in index[0]["results"] for m in result["metrics"]}
+    assert 6 <= len(metrics) <= 12
     record = found.find(**VOICE, table="retrieval", measure="recall_at_10")
     metric = metrics["R@10 (embeddings; voice, 6 s)"]
     assert metric["value"] == pytest.approx(record.value, abs=5e-5)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.results import Record
-from training.evaluation.wording import chance_number, unit_of
+from training.evaluation.wording import chance_number, number, unit_of
 
 ACCENT = "#0072b2"
 SYSTEM_COLOURS = (ACCENT, "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -158,13 +158,13 @@ def roc_chart(curves: Sequence[dict[str, Any]], colours: dict[str, str], title: 
                 100 * np.asarray(curve["true_positive"]),
                 color=colours[curve["system"]],
                 linestyle=LINES[curve["role"]],
-                label=f"{curve['system']}  {curve['auc']:.2f}",
+                label=f"{_folded(curve['system'], 44)}  {curve['auc']:.2f}",
             )
         axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
         axes.set_xlabel("other faces accepted, %")
         axes.set_ylabel("speaker's face accepted, %")
         axes.set_title(title)
-        _key_below(axes)
+        _key_below(axes, columns=1)
         return _chart(
             figure,
             f"ROC curves {title}. Area under the curve: "
@@ -202,7 +202,7 @@ def angle_chart(histograms: Sequence[dict[str, Any]], colours: dict[str, str]) -
         axes.set_xlim(0, 180)
         axes.axvline(90, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.1)
         axes.grid(axis="y", color=GRID, linewidth=0.7)
-        _key_below(axes, columns=3)
+        _key_below(axes)
         return _chart(
             figure,
             "Histograms of the angle between embeddings. Means: "
@@ -233,7 +233,7 @@ def confusion_chart(confusions: Sequence[dict[str, Any]]) -> Chart:
             axes.imshow(share, cmap=_tints(), vmin=0, vmax=100, aspect="auto")
             names = confusion["classes"]
             for row, column in np.ndindex(*share.shape):
-                ink = "white" if share[row, column] > 55 else INK
+                ink = "white" if share[row, column] > 68 else INK  # light blue takes dark
                 text = f"{share[row, column]:.0f}" if counts[row].sum() else ""
                 axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8.5)
             axes.set_xticks(
@@ -271,12 +271,12 @@ def craniofacial_chart(scatters: Sequence[dict[str, Any]]) -> Chart:
                 axes.plot(ends, slope * ends + offset, color=INK, linewidth=1)
             axes.set_title(scatter["measurement"].replace("_", " "), fontsize=8)
             r, p = scatter.get("r"), scatter.get("p")
-            said = "no r" if r is None else f"r = {r:.2f}{_significance(p)}"
+            said = "no r" if r is None else f"r = {number(r, 'r')}{_significance(p)}"
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
             axes.text(0.03, 0.96, said, transform=axes.transAxes, va="top", fontsize=8, bbox=box)
             axes.set(xticks=[], yticks=[])
         said = "; ".join(
-            f"{s['measurement'].replace('_', ' ')} {s['r']:.2f}"
+            f"{s['measurement'].replace('_', ' ')} {number(s['r'], 'r')}"
             for s in scatters
             if s["r"] is not None
         )
@@ -306,7 +306,17 @@ def tsne_chart(tsne: dict[str, Any]) -> Chart:
             if here.any():
                 label = {"female": "women", "male": "men", "": "unknown"}[gender]
                 by_gender.scatter(x[here], y[here], color=colour, alpha=0.65, label=label, **dots)
-        by_gender.legend(frameon=False, loc="upper right", fontsize=8, markerscale=1.6)
+        by_gender.legend(  # above the map, where no point can lie
+            frameon=False,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            borderaxespad=0.1,
+            ncols=3,
+            fontsize=8,
+            markerscale=1.6,
+            handletextpad=0.1,
+            columnspacing=0.8,
+        )
         by_gender.set_title("gender")
         known = np.isfinite(ages)
         ramp = LinearSegmentedColormap.from_list("age", ["#f0d9a8", "#c9703f", "#4a1f3d"])
@@ -398,11 +408,9 @@ def _tints() -> Any:
 def _name_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes each line's name right of its end, moved apart where they would overlap."""
     low, high = axes.get_ylim()
-    apart = (high - low) * 0.058
-    places: list[float] = []
-    for end, name, colour in sorted(ends):
-        place = max(end, places[-1] + apart) if places else end
-        places.append(place)
+    ends = sorted(ends)
+    places = spread([end for end, _, _ in ends], (high - low) * 0.058, high)
+    for place, (end, name, colour) in zip(places, ends, strict=True):
         axes.annotate(
             f" {name}",
             (1, end),
@@ -413,19 +421,44 @@ def _name_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
             color=colour,
             fontsize=8.5,
             annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkB": 0},
         )
 
 
-def _key_below(axes: Any, columns: int = 1) -> None:
-    axes.legend(
+def spread(places: Sequence[float], apart: float, highest: float) -> list[float]:
+    """Moves places apart as little as it takes, none above the highest.
+
+    Args:
+        places: ascending.
+        apart: the least distance that two may have.
+        highest: where the last may be at most.
+    """
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, found[-1] + apart) if found else place)
+    ceiling = highest
+    for index in reversed(range(len(found))):
+        found[index] = min(found[index], ceiling)
+        ceiling = found[index] - apart
+    return found
+
+
+def _key_below(axes: Any, columns: int | None = None) -> None:
+    """The legend under the axis, in as many columns as fit into the figure."""
+    handles, labels = axes.get_legend_handles_labels()
+    if columns is None:  # 8 pt letters are about 0.07 inches wide, a line and its gaps 0.5
+        widest = 0.5 + 0.07 * max(map(len, labels), default=1)
+        columns = max(1, int(axes.figure.get_figwidth() / widest))
+    axes.figure.legend(
+        handles,
+        labels,
         frameon=False,
         fontsize=8,
-        loc="upper left",
-        bbox_to_anchor=(-0.02, -0.2),
+        loc="outside lower left",
         ncols=columns,
         labelcolor="linecolor",
         handlelength=1.4,
-        borderaxespad=0,
+        columnspacing=1.2,
     )
 
 

@@ -77,6 +77,9 @@ class Results:
     charts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     model_index: list[dict[str, Any]] = field(default_factory=list)
+    _index: tuple[int, dict[str, list[Record]]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def add(self, figures: dict[str, Figure], **where: Any) -> None:
         """Adds a measure's figures, each under its name."""
@@ -85,7 +88,17 @@ class Results:
     def select(self, **where: Any) -> list[Record]:
         """Records whose fields equal those named; without `by`, only those of everybody."""
         where = {"by": None} | where if "group" not in where else where
-        return [r for r in self.records if all(getattr(r, k) == v for k, v in where.items())]
+        records = self._by_table().get(where["table"], []) if "table" in where else self.records
+        return [r for r in records if all(getattr(r, k) == v for k, v in where.items())]
+
+    def _by_table(self) -> dict[str, list[Record]]:
+        """Records by table: a report selects some hundred times among ten thousand."""
+        if self._index is None or self._index[0] != len(self.records):
+            tables: dict[str, list[Record]] = {}
+            for record in self.records:
+                tables.setdefault(record.table, []).append(record)
+            self._index = len(self.records), tables
+        return self._index[1]
 
     def find(self, **where: Any) -> Record:
         """The one record that `select` finds.

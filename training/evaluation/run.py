@@ -1,8 +1,10 @@
 """One evaluation from beginning to end: all instruments on a data set, checkpoints and folders."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -86,16 +88,27 @@ def measure(
     """Fills all tables that are made from one answer a pair."""
     subjects, about = bench.subjects, results.about
     bootstrap = SpeakerBootstrap(subjects.speakers, about["rounds"], about["seed"])
-    found = Tables(results, bootstrap, list(tables.groups_of(subjects, labels)))
+    groups = list(tables.groups_of(subjects, labels))
     recordings = np.asarray([fingerprint(subjects.speech(i)) for i in range(len(subjects))])
-    for system in _progress(embeddings + faces, "measuring"):
-        tables.compare_embeddings(found, subjects, labels, system)
-        if system.role == "system" and system.kind == "embeddings":
-            tables.judge_consistency(found, subjects, labels, system, recordings)
-    for system in _progress([bench.original, *faces], "judging"):
-        tables.judge_faces(found, labels, system, bench.original)
+
+    def of(system: System) -> Tables:
+        found = Tables(Results(about), bootstrap, groups)
         if system is not bench.original:
-            tables.judge_decoding(found, subjects, system)
+            tables.compare_embeddings(found, subjects, labels, system)
+        if system.readings is not None:
+            tables.judge_faces(found, labels, system, bench.original)
+            if system is not bench.original:
+                tables.judge_decoding(found, subjects, system)
+        elif system.role == "system":
+            tables.judge_consistency(found, subjects, labels, system, recordings)
+        return found
+
+    answers = [*embeddings, bench.original, *faces]
+    found = Tables(results, bootstrap, groups)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy leaves the lock to others
+        for own in _progress(pool.map(of, answers), len(answers), "measuring"):
+            results.records += own.results.records
+            found.figures |= own.figures
     for one, other in rivals(embeddings + faces):
         found.subtract(one, other)
 
@@ -204,7 +217,7 @@ def _is_probed(system: System, seconds: list[float]) -> bool:
     return longest or system.name == "true embedding"
 
 
-def _progress(systems: list[System], label: str) -> Iterable[System]:
+def _progress(systems: Iterable[Tables], total: int, label: str) -> Iterable[Tables]:
     from tqdm import tqdm
 
-    return tqdm(systems, desc=label, unit="system", leave=False)
+    return tqdm(systems, desc=label, total=total, unit="system", leave=False)

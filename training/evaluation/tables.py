@@ -105,7 +105,7 @@ class Tables:
         *arguments: Any,
         **options: Any,
     ) -> None:
-        """Measures a system for everybody, and what `BY_GROUP` names in each group.
+        """Measures a system for everybody and, but for controls, what `BY_GROUP` names by group.
 
         Args:
             table: its name.
@@ -118,7 +118,7 @@ class Tables:
         for name, figure in overall.items():
             self.figures[table, system.kind, system.name, name] = figure
         wanted = [name for name in BY_GROUP.get(table, ()) if name in overall]
-        if not wanted:
+        if not wanted or system.role == "control":
             return
         for by, group, kept in self.groups:
             figures = measure(self.bootstrap, *arguments, kept=kept, **options)
