@@ -141,3 +141,14 @@ def test_too_few_people_have_no_figure():
         assert all(figure.to_json()["interval"] is None for figure in figures.values())
     with pytest.raises(ValueError, match="one row each"):
         probe_number(bootstrap(), rows[:5], age, PEOPLE)
+
+
+@pytest.mark.parametrize("families", [1, 3, 19])
+def test_a_few_families_teach_nothing(families):
+    _, rows, gender, age = crowd(0)
+    kin = PEOPLE % families
+    resamples = SpeakerBootstrap(kin, rounds=20)
+    number = probe_number(resamples, rows, age, PEOPLE, [gender], families=kin)
+    kind = probe_class(resamples, rows, gender, PEOPLE, families=kin)
+    for figure in (number | kind).values():
+        assert figure.to_json()["value"] is None and figure.samples == 180

@@ -40,7 +40,7 @@ from training.measures.attributes import balanced_accuracy
 from training.measures.resampling import Figure, SpeakerBootstrap
 
 FOLDS = 10
-LEAST_SPEAKERS = 20  # fewer teach a probe nothing: no figure
+LEAST_SPEAKERS = 20  # or families; fewer teach a probe nothing: no figure
 LEAST_IN_A_CLASS = 8  # speakers; a class with fewer takes no part
 STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge, on standardised features
 EXCHANGES = 16  # of the targets among people, for the covariates' own score
@@ -74,17 +74,18 @@ def probe_number(
         covariates, and there are also `from_covariates`, the r with the whole target of the
         covariates and a probe fitted to other people's remains, and `above_covariates`, by how much
         the r of the covariates and the right probe is higher (chance 0). No figure (None) for fewer
-        than `LEAST_SPEAKERS` speakers or a target that does not vary.
+        than `LEAST_SPEAKERS` speakers (or families) or a target that does not vary.
     """
     target = np.asarray(target, float)
     group = _group(bootstrap, features, np.isfinite(target), within, kept)
     rows, names = np.flatnonzero(group), ["r"]
     names += [] if within is None else ["from_covariates", "above_covariates"]
-    varies = len(rows) and np.ptp(target[rows]) > 0
-    if not varies or len(np.unique(np.asarray(speakers)[rows])) < LEAST_SPEAKERS:
-        return _nobody(bootstrap, names, group)
-    truth, people = target[rows, None], np.asarray(speakers)[rows]
+    people = np.asarray(speakers)[rows]
     kin = people if families is None else np.asarray(families)[rows]
+    varies = len(rows) and np.ptp(target[rows]) > 0
+    if not varies or len(np.unique(kin)) < LEAST_SPEAKERS:
+        return _nobody(bootstrap, names, group)
+    truth = target[rows, None]
     folds = _deal(kin, None, bootstrap.seed)
     design, inputs = _design(within, rows), np.asarray(features, float)[rows]
     exchanges = 0 if within is None else EXCHANGES
@@ -130,7 +131,7 @@ def probe_class(
         the covariates and the features together, its chance is `from_covariates`, that of the
         covariates and a probe fitted to other people's remains, and the test is `above_covariates`,
         by how much it is higher (chance 0). No figure (None) for fewer than `LEAST_SPEAKERS`
-        speakers or two classes.
+        speakers (or families) or two classes.
     """
     target, people = np.asarray(target, str), np.asarray(speakers)
     group = _group(bootstrap, features, target != "", within, kept)
@@ -138,11 +139,11 @@ def probe_class(
     group &= np.isin(target, classes)
     rows, names = np.flatnonzero(group), ["balanced_accuracy"]
     names += [] if within is None else ["from_covariates", "above_covariates"]
-    if len(classes) < 2 or len(np.unique(people[rows])) < LEAST_SPEAKERS:
-        return _nobody(bootstrap, names, group)
     people = people[rows]
-    truth = (target[rows, None] == np.asarray(classes)).astype(float)  # (N, K)
     kin = people if families is None else np.asarray(families)[rows]
+    if len(classes) < 2 or len(np.unique(kin)) < LEAST_SPEAKERS:
+        return _nobody(bootstrap, names, group)
+    truth = (target[rows, None] == np.asarray(classes)).astype(float)  # (N, K)
     folds = _deal(kin, target[rows], bootstrap.seed)
     design, inputs = _design(within, rows), np.asarray(features, float)[rows]
     exchanges = 0 if within is None else EXCHANGES
