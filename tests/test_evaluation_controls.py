@@ -131,3 +131,26 @@ def test_a_cast_that_states_less_is_asked_less(subjects):
     controls.probe_traits(results, bare, labels_of(bare), [system_that_knows(bare, GENDER)], 100, 0)
     assert [record.measure for record in results.records] == ["gender_balanced_accuracy"]
     assert results.records[0].speakers == 200
+
+
+def test_a_trait_that_one_pair_does_not_state_is_still_asked_for(subjects):
+    gaps = dataclasses.replace(subjects, traits=[dict(traits) for traits in subjects.traits])
+    for name in ("skin_tone", "hair_cut", "ancestry", "shape"):
+        gaps.traits[0].pop(name)
+    assert np.isnan(controls.trait_values(gaps, "skin_tone")[0])
+    assert controls.trait_values(gaps, "hair_cut")[0] == ""
+    assert controls.trait_values(gaps, "ancestry")[0] == ""
+    assert np.isnan(controls.trait_values(gaps, "shape")[0]).all()
+    for name in ("skin_tone", "hair_cut", "ancestry"):
+        whole = controls.trait_values(subjects, name)
+        assert np.array_equal(controls.trait_values(gaps, name)[1:], whole[1:])
+    results = Results(about={})
+    controls.probe_traits(results, gaps, labels_of(gaps), [system_that_knows(gaps, GENDER)], 100, 0)
+    for measure in ("skin_tone_r", "hair_cut_balanced_accuracy", "nose_width_r"):
+        assert results.find(system="voice, 6 s", measure=measure).samples == len(subjects) - 1
+
+
+def test_a_cast_of_one_gender_is_probed_without_a_warning(subjects, recwarn):
+    one = dataclasses.replace(subjects, genders=np.full(len(subjects), "male"))
+    (parameters,) = controls.voice_parameters(one, one.genders == "male")
+    assert np.isfinite(parameters).all() and parameters.shape == (len(one), 10) and not recwarn

@@ -140,14 +140,19 @@ def base_voices(subjects: Subjects) -> np.ndarray:
 def trait_values(subjects: Subjects, trait: str) -> np.ndarray | None:
     """A trait of every pair's speaker: numbers or names (N,), of ancestry the largest share's name.
 
-    None where the data set does not state it of everybody.
+    NaN or "" where the data set does not state it of one; None where it states it of nobody.
     """
     values = [traits.get(trait) for traits in subjects.traits]
-    if any(value is None for value in values):
+    stated = [value for value in values if value is not None]
+    if not stated:
         return None
     if trait == "ancestry":
-        return np.asarray(ANCESTRIES)[np.argmax(values, axis=1)]
-    return np.asarray(values)
+        values = [None if value is None else ANCESTRIES[np.argmax(value)] for value in values]
+        stated = list(ANCESTRIES)
+    is_name = isinstance(stated[0], str)
+    unknown = "" if is_name else np.full(np.shape(stated[0]), np.nan)
+    values = [unknown if value is None else value for value in values]
+    return np.asarray(values, None if is_name else float)
 
 
 def voice_parameters(subjects: Subjects, male: np.ndarray) -> list[np.ndarray]:
@@ -168,7 +173,8 @@ def voice_parameters(subjects: Subjects, male: np.ndarray) -> list[np.ndarray]:
         return []
     rows = np.log(np.asarray(stated, float).clip(1e-2))
     for gender in (male, ~male):
-        rows[gender] -= rows[gender].mean(0)
-        rows[gender] /= rows[gender].std(0).clip(1e-9)
+        if gender.any():
+            rows[gender] -= rows[gender].mean(0)
+            rows[gender] /= rows[gender].std(0).clip(1e-9)
     sign = np.where(male, 1.0, -1.0)[:, None]
     return [np.hstack([rows, rows * sign, rows[:, :1] ** 2, sign])]
