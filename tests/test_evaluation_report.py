@@ -10,7 +10,7 @@ import pytest
 from tests.fake_results import pictures, results
 from training.evaluation import wording
 from training.evaluation.conclusions import conclude, main_systems
-from training.evaluation.report import Pictures, model_index, write_report
+from training.evaluation.report import Pictures, model_index, unbroken, write_report
 from training.evaluation.results import Record, Results
 
 
@@ -276,6 +276,10 @@ def test_men_and_women_are_told_apart_by_their_intervals(found):
 def test_within_one_gender(found):
     (can,) = said(found, "Within one gender it tells")
     assert can.part == "can" and can.text.startswith(EMBEDDING)
+    hardly = changed(
+        found, interval(0.51, 0.54), **VOICE, table="association", measure="auc_same_gender"
+    )
+    assert said(hardly, "Within one gender it tells speakers apart hardly better than chance.")
     touched = changed(
         found, interval(0.5, 0.56), **VOICE, table="association", measure="auc_same_gender"
     )
@@ -419,6 +423,22 @@ def test_age_that_only_the_embedding_knows_is_said_beside_the_faces(found):
         ],
     )
     assert said(of_another, "Age is not read from the faces.")
+
+
+def test_the_judge_is_not_held_against_itself(found):
+    of = {"kind": "faces", "table": "attribute_agreement", "measure": "age_r"}
+    touched = changed(found, interval(-0.09, 0.15), **of, system=FACES["system"])
+    known = found.find(**of, system="original")
+    (beside,) = said(touched, "Age is not read")
+    assert f"of the original faces the judge reads it with r = {known.value:.2f}" in beside.text
+    about = {"dataset": {"age_source": "judge"}}
+    (alone,) = said(dataclasses.replace(touched, about=about), "Age is not read")
+    assert "original" not in alone.text
+
+
+def test_figures_are_not_broken_over_lines():
+    text = "R@10 14.6 % [10.4, 18.9] and R@5, 3 of 4"
+    assert unbroken(text) == "R@10 14.6\xa0% [10.4,\xa018.9] and R@5, 3 of 4"
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def roc_chart(curves: Sequence[dict[str, Any]], colours: dict[str, str], title: 
         axes.set_xlabel("other faces accepted, %")
         axes.set_ylabel("speaker's face accepted, %")
         axes.set_title(title)
-        _key_below(axes, columns=1)
+        _key_below(axes, most_columns=1)
         return _chart(
             figure,
             f"ROC curves {title}. Area under the curve: "
@@ -242,7 +242,7 @@ def confusion_chart(confusions: Sequence[dict[str, Any]]) -> Chart:
             axes.set_yticks(range(len(names)), names, fontsize=7.5)
             axes.tick_params(length=0)
             axes.spines[:].set_visible(False)
-            axes.set_title(_folded(confusion["system"], 26), fontsize=8.5)
+            axes.set_title(_folded(confusion["system"], 22 if columns > 2 else 44), fontsize=8.5)
             right = np.trace(counts) / max(counts.sum(), 1)
             said.append(f"{confusion['system']} {right:.0%} right")
         return _chart(
@@ -414,14 +414,21 @@ def _name_ends(axes: Any, ends: Sequence[tuple[float, str, str]]) -> None:
         axes.annotate(
             f" {name}",
             (1, end),
-            xytext=(1.02, place),
+            xytext=(1.03, place),
             xycoords=("axes fraction", "data"),
             textcoords=("axes fraction", "data"),
             va="center",
             color=colour,
             fontsize=8.5,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "relpos": (0, 0.5),
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
         )
 
 
@@ -443,23 +450,23 @@ def spread(places: Sequence[float], apart: float, highest: float) -> list[float]
     return found
 
 
-def _key_below(axes: Any, columns: int | None = None) -> None:
+def _key_below(axes: Any, most_columns: int = 4) -> None:
     """The legend under the axis, in as many columns as fit into the figure."""
-    handles, labels = axes.get_legend_handles_labels()
-    if columns is None:  # 8 pt letters are about 0.07 inches wide, a line and its gaps 0.5
-        widest = 0.5 + 0.07 * max(map(len, labels), default=1)
-        columns = max(1, int(axes.figure.get_figwidth() / widest))
-    axes.figure.legend(
-        handles,
-        labels,
-        frameon=False,
-        fontsize=8,
-        loc="outside lower left",
-        ncols=columns,
-        labelcolor="linecolor",
-        handlelength=1.4,
-        columnspacing=1.2,
-    )
+    figure = axes.figure
+    for columns in range(most_columns, 0, -1):
+        key = figure.legend(
+            *axes.get_legend_handles_labels(),
+            frameon=False,
+            fontsize=8,
+            loc="outside lower left",
+            ncols=columns,
+            labelcolor="linecolor",
+            handlelength=1.4,
+            columnspacing=1.2,
+        )
+        if columns == 1 or key.get_window_extent().width < 0.98 * figure.bbox.width:
+            return
+        key.remove()
 
 
 @contextmanager

@@ -25,6 +25,7 @@ WITHIN_GENDER = (("association", "auc_same_gender"), ("association", "matching_1
 SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
 APART = (DIFFERENCES, SHOULD_NOT, SHOULD)  # tables with a form of their own
 TRUE_VOICE = "true voice parameters"  # the probe that shows how much a law allows
+HARDLY = 0.6  # an AUC whose interval ends below this is called hardly better than chance
 NEARLY = 0.9  # of the distance between persons is called nearly as much
 A_LITTLE = 0.5  # less than half of what the true voice allows is called a little
 # What the Hub shows of a checkpoint: a few figures that stand for the rest.
@@ -247,7 +248,7 @@ def age_is_read(results: Results, system: str) -> list[Conclusion]:
     text = f"{_begun(system)}: r = {figure_text(r)}"
     text += f", mean error {figure_text(error)}" if error else ""
     original = _known(results, **where, system="original")
-    if original:
+    if original and (results.about.get("dataset") or {}).get("age_source") != "judge":
         text += f"; of the original faces the judge reads it with r = {figure_text(original)}"
     if _above(r, 0.0):
         return [Conclusion("can", "Age is read from the faces.", f"{text}.")]
@@ -308,7 +309,8 @@ def tells_apart_within_gender(results: Results, kind: str, system: str) -> list[
     if both:
         text += f"; with the age group held equal, too, {figure_text(both)}"
     if _above(same, 0.5):
-        claim = "Within one gender it tells speakers apart better than chance."
+        how = "hardly better" if same.interval[1] < HARDLY else "better"
+        claim = f"Within one gender it tells speakers apart {how} than chance."
         return [Conclusion("can", claim, f"{text}.")]
     return [Conclusion("cannot", "Within one gender it does not tell speakers apart.", f"{text}.")]
 

@@ -492,6 +492,8 @@ def _range(numbers: set[int]) -> str:
 
 def _further(name: str, records: Sequence[Record], measures: Sequence[str]) -> list[Table]:
     """The measures beyond the headline, a table for each that belong together."""
+    known = {record.measure for record in records}
+    measures = [measure for measure in measures if measure in known]
     if name in TRANSPOSED:
         return [transposed(records, measures)] if measures else []
     together: dict[str, list[str]] = {}
@@ -542,7 +544,14 @@ def _charts(name: str, kind: str, results: Results, colours: dict[str, str]) -> 
             title = wording.RESTRICTIONS.get(restriction or "", str(restriction))
             yield roc_chart(_by_role(curves), colours, title)
     if kind == "faces" and name == "attribute_agreement":
-        confusions = [c for c in data.get("confusions", []) if c.get("role") != "floor"]
+        main = main_systems(results, kind, name)
+        confusions = [
+            c
+            for c in data.get("confusions", [])
+            if c.get("role") != "floor"
+            and (c["system"] in main or c.get("role") != "system")
+            and not _is_its_own_truth(c)
+        ]
         for attribute in dict.fromkeys(c["attribute"] for c in confusions):
             yield confusion_chart([c for c in confusions if c["attribute"] == attribute])
     if kind == "faces" and name == "craniofacial_correlation_from_true":
@@ -550,6 +559,12 @@ def _charts(name: str, kind: str, results: Results, colours: dict[str, str]) -> 
         main = main_systems(results, kind, name)  # of shorter speech the tables tell enough
         for system in dict.fromkeys(s["system"] for s in scatters if s["system"] in main):
             yield craniofacial_chart([s for s in scatters if s["system"] == system])
+
+
+def _is_its_own_truth(confusion: dict[str, Any]) -> bool:
+    """Whether the judge is the source of the truth: on the originals it agrees with itself."""
+    counts = np.asarray(confusion["counts"])
+    return confusion["system"] == "original" and counts.sum() == np.trace(counts)
 
 
 def _auc_charts(kind: str, results: Results, colours: dict[str, str]) -> Iterable[Chart]:
@@ -651,8 +666,14 @@ def environment(html: bool) -> Any:
         "picture": picture_uri,
         "cell": _markdown_cell,
         "anchor": wording.slug,
+        "unbroken": unbroken,
     }
     return found
+
+
+def unbroken(text: str) -> str:
+    """A text whose figures stay on one line each, with their units and within their brackets."""
+    return re.sub(r" (?=%)|(?<=\d,) (?=[^ ]+\])", "\N{NO-BREAK SPACE}", text)
 
 
 def picture_uri(image: np.ndarray) -> str:
