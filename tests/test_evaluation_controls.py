@@ -154,3 +154,14 @@ def test_a_cast_of_one_gender_is_probed_without_a_warning(subjects, recwarn):
     one = dataclasses.replace(subjects, genders=np.full(len(subjects), "male"))
     (parameters,) = controls.voice_parameters(one, one.genders == "male")
     assert np.isfinite(parameters).all() and parameters.shape == (len(one), 10) and not recwarn
+
+
+def test_who_is_alone_keeps_no_answer(subjects):
+    knows = system_that_knows(subjects, GENDER, AGE, SKIN)
+    labels = np.where(subjects.speakers == subjects.speakers[0], "female", "male")
+    system = controls.shuffled(knows, subjects.speakers, labels, 0)
+    alone = labels == "female"
+    assert not system.centred[alone].any() and system.centred[~alone].any(1).all()
+    assert np.allclose(system.raw - system.centred, subjects.centre)
+    nobody = controls.shuffled(knows, np.full(len(subjects), "one"), None, 0)
+    assert not nobody.centred.any()

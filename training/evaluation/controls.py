@@ -52,6 +52,8 @@ SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
 def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, seed: int) -> System:
     """The same answers, each given to another speaker: what knows nothing must score chance.
 
+    Who is alone with a label has nobody to exchange with, and is given the mean face.
+
     Args:
         system: embeddings.
         speakers: (N,).
@@ -69,7 +71,9 @@ def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, se
         for name in names:
             theirs = rows[successor[name]]
             source[rows[name]] = np.resize(rng.permutation(theirs), len(rows[name]))
-    raw, centred = system.raw[source], system.centred[source]
+    alone = speakers[source] == speakers
+    centred = np.where(alone[:, None], 0, system.centred[source])
+    raw = system.raw[source] - system.centred[source] + centred
     return System(title, "control", system.kind, raw, centred, system.family)
 
 
