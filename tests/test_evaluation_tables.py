@@ -231,6 +231,16 @@ def test_an_oracle_of_a_rare_group_is_the_genders(subjects):
     assert weights == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("unstated", ["genders", "ages"])
+def test_an_oracle_of_gender_and_age_is_told_both(subjects, unstated):
+    labels, training = labels_of(subjects), dataclasses.replace(subjects.training)
+    blank = {"genders": np.full(len(subjects), ""), "ages": np.full(len(subjects), np.nan)}
+    setattr(training, unstated, blank[unstated])
+    silent = dataclasses.replace(subjects, training=training)
+    _, gender, both = embedding_floors(silent, labels.genders, labels.age_groups)
+    assert len(np.unique(gender.raw, axis=0)) == 2 and len(np.unique(both.raw, axis=0)) == 8
+
+
 def test_average_faces_are_read_once_and_given_to_all_of_the_group(subjects):
     labels = labels_of(subjects)
     bare = dataclasses.replace(subjects, training=None)

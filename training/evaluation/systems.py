@@ -70,8 +70,9 @@ def embedding_floors(subjects: Subjects, genders: np.ndarray, age_groups: np.nda
     """What needs no voice: the mean face, that of the gender, and that of gender and age.
 
     The oracles are told what no system is told, the speaker's gender and age group. Their means
-    are those of the training split; where the data set has none, of the pairs themselves, which
-    makes these floors a little higher than any honest guess could be.
+    are those of the training split; where the data set has none, or it does not state gender and
+    age, of the pairs themselves, which makes these floors a little higher than any honest guess
+    could be.
 
     Args:
         subjects: the pairs.
@@ -142,12 +143,15 @@ class Donors:
 
     @classmethod
     def of(cls, subjects: Subjects, genders: np.ndarray, age_groups: np.ndarray) -> "Donors":
-        """The training split's people where it states their gender, else the pairs themselves."""
+        """The training split's people where it states gender and age, else the pairs themselves.
+
+        Without their ages, the oracle of gender and age would be that of gender under its name.
+        """
         from training.measures.attributes import age_group
 
         training = subjects.training
-        if training is not None and (training.genders != "").any():
-            groups = age_group(training.ages)
+        groups = None if training is None else age_group(training.ages)
+        if training is not None and (training.genders != "").any() and (groups != "").any():
             return cls(
                 training.embeddings, training.speakers, training.genders, groups, training.faces
             )
