@@ -205,6 +205,20 @@ def test_decoding_continues_and_is_kept_by_content(pipeline, embeddings, tmp_pat
         generation.decode(decoder, embeddings, seeds[:2], store, "true")
 
 
+def test_a_checkpoint_of_nan_is_refused_in_a_sentence(voices, embeddings, tmp_path):
+    broken = tiny_pipeline()
+    with torch.no_grad():
+        for part in (broken.voice_encoder, broken.unet):
+            list(part.parameters())[-1].fill_(torch.nan)
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="voice encoder predicts NaN .* earlier checkpoint"):
+        generation.predict(broken, voices, 3, store)
+    decoder, seeds = generation.decoders_of(broken)["diffusion"], np.arange(6)
+    with pytest.raises(ValueError, match="decoder makes NaN: take an earlier checkpoint"):
+        generation.decode(decoder, embeddings, seeds, store, "true")
+    assert not list(tmp_path.rglob("*.npy"))
+
+
 def test_a_checkpoint_is_told_by_its_weights_and_not_by_its_place(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path / "here")
     loaded, here = generation.load_checkpoint(str(tmp_path / "here"))

@@ -98,13 +98,22 @@ def predict(
 
     Returns:
         Centred predictions (N, D) float32, and heard (N,) bool.
+
+    Raises:
+        ValueError: if a prediction is no number.
     """
     samples = round(seconds * SAMPLING_RATE)
 
     def make(start: int, stop: int) -> dict[str, np.ndarray]:
         clips = [recordings.speech(index)[:samples] for index in range(start, stop)]
         predictions, heard = zip(*(_embed(pipeline, clip) for clip in clips), strict=True)
-        return {"predictions": np.stack(predictions), "heard": np.asarray(heard)}
+        predictions = np.stack(predictions)
+        if not np.isfinite(predictions).all():
+            raise ValueError(
+                f"the voice encoder predicts NaN or infinity for recordings {start} to {stop - 1}: "
+                "take an earlier checkpoint of its training"
+            )
+        return {"predictions": predictions, "heard": np.asarray(heard)}
 
     key = key_of(
         f"predictions {recordings.name} {seconds:g}s",
@@ -180,7 +189,11 @@ class DiffusionDecoder:
     name: str = "diffusion"
 
     def __call__(self, embeddings: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Images (N, S, S, 3) uint8 of raw embeddings (N, D), each from its seed of (N,)."""
+        """Images (N, S, S, 3) uint8 of raw embeddings (N, D), each from its seed of (N,).
+
+        Raises:
+            ValueError: if a pixel is no number.
+        """
         import torch
 
         images = self.pipeline(
@@ -191,6 +204,8 @@ class DiffusionDecoder:
             generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
             output_type="np",
         ).images
+        if not np.isfinite(images).all():  # as integers they would be black faces, and measured
+            raise ValueError("the decoder makes NaN: take an earlier checkpoint of its training")
         return (images * 255).round().astype(np.uint8)
 
 
