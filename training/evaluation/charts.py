@@ -150,7 +150,7 @@ def roc_chart(curves: Sequence[dict[str, Any]], colours: dict[str, str], title: 
         colours: by system.
         title: whom the others are taken from.
     """
-    with _figure(NARROW, 4.3) as (figure, axes):
+    with _figure(NARROW, 3.7 + 0.165 * len(curves)) as (figure, axes):
         axes.plot([0, 100], [0, 100], color=INK, linestyle=(0, (5, 3)), linewidth=1.1, zorder=3)
         for curve in curves:
             axes.plot(
@@ -182,7 +182,7 @@ def angle_chart(histograms: Sequence[dict[str, Any]], colours: dict[str, str]) -
         histograms: system, role, edges [], counts [].
         colours: by system.
     """
-    with _figure(WIDE, 3.6) as (figure, axes):
+    with _figure(WIDE, 3.4 + 0.165 * -(-len(histograms) // 2)) as (figure, axes):
         means, highest = [], 1.0
         for histogram in histograms:
             edges, counts = np.asarray(histogram["edges"]), np.asarray(histogram["counts"], float)

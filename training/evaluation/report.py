@@ -45,6 +45,7 @@ from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
 
 MOST_COLUMNS = 7  # more cannot be read side by side
 MOST_OTHERS = 4  # systems that one is compared with in a table
+OF_NO_SYSTEM = {"permuted_mean_r", "real_halves"}  # what others are read against
 TRANSPOSED = ("craniofacial_correlation", "craniofacial_correlation_from_true")
 GROUPS_IN_MARKDOWN = ("gender", "age group")  # the others are in report.html
 TASK = "audio-to-image"
@@ -384,7 +385,7 @@ def difference_tables(
         systems: whose differences, in this order; everybody's, those with the longest speech
             first, if None.
     """
-    first = {m for measures in wording.HEADLINES.values() for m in measures}
+    first = {m for measures in wording.HEADLINES.values() for m in measures} - OF_NO_SYSTEM
     records = [
         record
         for record in results.records
@@ -673,7 +674,7 @@ def environment(html: bool) -> Any:
 
 def unbroken(text: str) -> str:
     """A text whose figures stay on one line each, with their units and within their brackets."""
-    return re.sub(r" (?=%)|(?<=\d,) (?=[^ ]+\])", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r" (?=%)|(?<=\d,) (?=[^ ]+\])|(?<=\d) (?=s\b)", "\N{NO-BREAK SPACE}", text)
 
 
 def picture_uri(image: np.ndarray) -> str:
