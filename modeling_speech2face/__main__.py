@@ -137,12 +137,13 @@ def _load_pipeline(arguments: argparse.Namespace):
         pipeline = Speech2FacePipeline.from_demo()
     else:
         import torch
+        from huggingface_hub.errors import HFValidationError
         from safetensors import SafetensorError
 
         dtype = torch.float32 if arguments.device == "cpu" else None  # half is slow on a CPU
         try:
             pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
-        except (OSError, SafetensorError) as error:  # the Hub's messages run over several lines
+        except (OSError, SafetensorError, HFValidationError) as error:  # the Hub's are long
             raise ValueError(
                 f"{arguments.checkpoint} cannot be loaded: name a folder that holds a "
                 "model_index.json and whole weights, or a Hub repository that can be reached."

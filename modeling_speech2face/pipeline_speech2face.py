@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
+from huggingface_hub import snapshot_download
 from PIL import Image
 
 from .audio import load_audio, resample
@@ -22,6 +23,7 @@ from .modeling_face_decoder import FaceEmbeddingProjection, latents_to_faces, pa
 from .modeling_speech2face import Speech2FaceModel
 from .provenance import describe, read_provenance, with_provenance
 
+HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 DEMO_CHECKPOINT = Path(__file__).parent / "demo_checkpoint"
 
 # A pixel whose standard deviation among the images reaches this (of a range of 1) tells nothing.
@@ -117,7 +119,15 @@ class Speech2FacePipeline(DiffusionPipeline):
         """
         if "torch_dtype" not in kwargs:
             kwargs.setdefault("dtype", torch.float32)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        name = str(pretrained_model_name_or_path)
+        if Path(name).is_dir():
+            return super().from_pretrained(name, **kwargs)
+        # diffusers downloads no pipeline whose parts are classes of another package.
+        options = {option: kwargs.pop(option) for option in HUB_OPTIONS if option in kwargs}
+        folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], **options)
+        pipeline = super().from_pretrained(folder, **kwargs)
+        pipeline.register_to_config(_name_or_path=name)
+        return pipeline
 
     @classmethod
     def from_demo(cls) -> "Speech2FacePipeline":

@@ -145,7 +145,11 @@ def test_a_long_recording_is_cut_and_the_command_says_so(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("checkpoint_name", "message"),
-    [("/nowhere/at/all", "nowhere"), ("no/such-repo", "no/such-repo")],
+    [
+        ("/nowhere/at/all", "nowhere"),
+        ("no/such-repo", "no/such-repo"),
+        ("a b", "a b cannot be loaded"),
+    ],
 )
 def test_a_missing_checkpoint_is_one_line(checkpoint_name, message, tmp_path, capsys):
     status = main([MAN, "--output", str(tmp_path), "--checkpoint", checkpoint_name])

@@ -1,11 +1,15 @@
 """The command from its options to its files, with the real instruments and checkpoints of noise."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import ROOT
+from tests.local_hub import LocalHub
 from tests.tiny import tiny_pipeline
 from tests.training_cast import write_cast
 from training.evaluation.__main__ import main
@@ -163,3 +167,37 @@ def test_parts_of_two_teachers_are_refused(world):
                 *["--output", str(world / "wrong"), "--cache", str(world / "cache")],
             ]
         )
+
+
+PUSH_AND_MEASURE = """
+import sys
+from huggingface_hub import HfApi
+from training.evaluation.__main__ import main
+api = HfApi()
+for kind, name, folder in (("model", "somebody/first", sys.argv[1]),
+                           ("dataset", "somebody/tones", sys.argv[2])):
+    api.create_repo(name, repo_type=kind)
+    api.upload_folder(repo_id=name, repo_type=kind, folder_path=folder)
+main(["--checkpoint", "somebody/first", "--dataset", "somebody/tones", "--no-decode",
+      "--rounds", "100", "--seconds", "1", "--output", sys.argv[3], "--cache", sys.argv[4]])
+"""
+
+
+@pytest.mark.slow
+def test_checkpoint_and_data_set_may_lie_on_the_hub(world, compared, tmp_path):
+    with LocalHub() as hub:
+        places = [world / "first", world / "tones", tmp_path / "report", tmp_path / "cache"]
+        done = subprocess.run(
+            [sys.executable, "-c", PUSH_AND_MEASURE, *map(str, places)],
+            cwd=ROOT,
+            env=hub.environment(tmp_path),
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    results = Results.load(tmp_path / "report")
+    assert results.about["checkpoints"][0]["name"] == "somebody/first"
+    assert results.about["dataset"]["name"] == "somebody/tones"
+    here = compared.find(table="association", system="first: voice, 1 s", measure="auc")
+    there = results.find(table="association", system="voice, 1 s", measure="auc")
+    assert there.value == pytest.approx(here.value, abs=1e-4)
