@@ -214,6 +214,19 @@ def test_the_markdown_leaves_out_what_nobody_reads_there(found, report, page):
     assert "R@1 of 100, by L1" in page.words
 
 
+def test_nothing_is_balanced_within_one_gender(tmp_path):
+    where = {"table": "attribute_agreement", **FACES, "role": "system", "value": 0.9}
+    where |= {"interval": (0.8, 1.0), "speakers": 9, "samples": 9, "by": "gender", "group": "male"}
+    records = [
+        Record(measure=name, chance=chance, **where)
+        for name, chance in (("gender_accuracy", None), ("gender_balanced_accuracy", 1.0))
+    ]
+    records.append(dataclasses.replace(records[0], by=None, group=None))
+    for path in write_report(tmp_path, Results(about={}, records=records)):
+        text = path.read_text()
+        assert "gender, right" in text and "gender, balanced" not in text
+
+
 def test_tables_of_a_kind_are_explained_in_its_words():
     assert wording.explained("voices", "embeddings") != wording.explained("voices", "faces")
     assert wording.explained("voices", "embeddings").startswith("Recordings whose speaker's face")

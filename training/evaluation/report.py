@@ -45,6 +45,7 @@ from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
 
 MOST_COLUMNS = 7  # more cannot be read side by side
 MOST_OTHERS = 4  # systems that one is compared with in a table
+TOLD_BY_ANOTHER = {"gender_balanced_accuracy", "cosine_centred"}  # gender, right; angle, centred
 OF_NO_SYSTEM = {"permuted_mean_r", "real_halves"}  # what others are read against
 TRANSPOSED = ("craniofacial_correlation", "craniofacial_correlation_from_true")
 GROUPS_IN_MARKDOWN = ("gender", "age group")  # the others are in report.html
@@ -224,7 +225,8 @@ def _section(
     rest = [m for m in measures if m not in first]
     by = {}
     for record in records:
-        if record.by is not None:
+        alone = (record.by, record.measure) == ("gender", "gender_balanced_accuracy")
+        if record.by is not None and not alone:  # nothing is balanced within one gender
             by.setdefault(record.by, []).append(record)
     return Section(
         anchor=f"{kind}-{wording.slug(name)}",
@@ -255,6 +257,8 @@ def _is_in_markdown(record: Record, results: Results) -> bool:
     if (record.kind, record.system) == ("embeddings", "true embedding"):
         return False  # the answer itself is right everywhere
     if re.search(r"_of_\d+_l[12]$", record.measure):
+        return False
+    if record.by is not None and record.measure in TOLD_BY_ANOTHER:
         return False
     return record.role != "system" or record.system in main_systems(
         results, record.kind, record.table
