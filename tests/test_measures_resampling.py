@@ -34,11 +34,17 @@ def test_a_group_is_measured_on_its_rows_alone_and_may_be_empty():
     json.dumps(nobody.to_json(), allow_nan=False)
 
 
-def test_one_speaker_has_a_figure_and_no_interval():
-    bootstrap = SpeakerBootstrap(["a", "a", "b"])
-    alone = bootstrap.mean(np.array([1.0, 3.0, 5.0]), np.array([True, True, False]))
-    assert alone.value == 2 and alone.interval is None
-    assert alone.minus(bootstrap.mean(np.ones(3))).interval is None
+@pytest.mark.parametrize("speakers", [1, 2])
+def test_one_speaker_or_two_have_a_figure_and_no_interval(speakers):
+    who, values = np.array([0, 0, 1, 2, 3]), np.array([1.0, 3.0, 5.0, 7.0, 9.0])
+    bootstrap, kept = SpeakerBootstrap(who), who < speakers
+    few = bootstrap.mean(values, kept)
+    assert few.value == values[kept].mean() and few.interval is None
+    assert few.minus(bootstrap.mean(values)).interval is None
+    assert bootstrap.mean(values).interval is not None
+    assert bootstrap.mean(np.ones(5), kept, share=True).interval == pytest.approx(
+        (0.025 ** (1 / speakers), 1)
+    )
 
 
 def test_a_family_is_drawn_as_one():

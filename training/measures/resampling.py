@@ -15,6 +15,7 @@ import numpy as np
 
 ROUNDS = 1000
 COVERED = (2.5, 97.5)  # percentiles of the replicates: a 95 % interval
+FEWEST_DRAWN = 3  # speakers
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Figure:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """(low, high) of the 95 % interval; None without a figure, or from one speaker alone.
+        """(low, high) of the 95 % interval; None without a figure, or from one speaker or two.
 
-        Drawing the one speaker again and again would show no doubt at all.
+        Drawing these again and again would show no doubt, or hardly any.
         """
         if self.exact is not None:
             return self.exact
-        if self.speakers < 2:
+        if self.speakers < FEWEST_DRAWN:
             return None
         known = self.replicates[np.isfinite(self.replicates)]
         if not np.isfinite(self.value) or not len(known):
@@ -143,8 +144,8 @@ class SpeakerBootstrap:
             kept: (N,) booleans: the group that is measured; all if None.
             chance: see `Figure`.
             share: the values are shares of successes. Where all agree (0 or 1), resampling knows
-                no doubt, and the interval is the exact binomial one of as many trials as speakers, or
-                families of them (Clopper and Pearson, 1934).
+                no doubt, and the interval is the exact binomial one of as many trials as speakers,
+                or families of them (Clopper and Pearson, 1934).
         """
         figure = self.ratio(values, np.ones(len(self)), kept, chance)
         if share and figure.value in (0.0, 1.0):
