@@ -79,7 +79,7 @@ def class_agreement(
 
     Returns:
         `{name}_accuracy`, `{name}_balanced_accuracy` (chance: one in as many as the group has
-        classes), and `{name}_accuracy_{class}` for each class, spaces written as underscores.
+        classes, none for one), `{name}_accuracy_{class}` for each, spaces written as underscores.
 
     Raises:
         ValueError: for a label that is none of the classes.
@@ -126,9 +126,11 @@ def balanced_accuracy(
     shares = [bootstrap.mean(truth == read, kept & (truth == one)) for one in classes]
     replicates = np.stack([share.replicates for share in shares])  # (K, B)
     there = np.isfinite(replicates)
-    replicates = np.where(there, replicates, 0).sum(0) / there.sum(0)
+    with np.errstate(invalid="ignore"):  # a resample may have nobody
+        replicates = np.where(there, replicates, 0).sum(0) / there.sum(0)
     value = float(np.mean([share.value for share in shares]))
-    figure = bootstrap.figure(value, replicates, kept, 1 / len(classes))
+    chance = 1 / len(classes) if len(classes) > 1 else None  # of one, nothing is to be told
+    figure = bootstrap.figure(value, replicates, kept, chance)
     if value not in (0.0, 1.0):
         return figure
     from scipy.stats import binomtest
