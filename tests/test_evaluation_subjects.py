@@ -81,6 +81,8 @@ def test_a_limit_takes_one_of_every_speaker_before_a_second(pairs, cast, cache):
     assert subjects.load_subjects(str(cast), "test", cache).fingerprint == pairs.fingerprint
     with pytest.raises(ValueError, match="at least 1"):
         subjects.load_subjects(str(cast), "test", cache, limit=0)
+    with pytest.raises(ValueError, match="pairs of one speaker.* evaluate two speakers or more"):
+        subjects.load_subjects(str(cast), "test", cache, limit=1)
 
 
 def test_numbers_are_grouped_in_thirds_of_the_speakers():

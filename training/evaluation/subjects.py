@@ -183,11 +183,18 @@ def load_subjects(
 
     Raises:
         FileNotFoundError: if there is no such data set or split.
-        ValueError: if it names no teacher, or voices and faces do not match.
+        ValueError: if it names no teacher, voices and faces do not match, or all are one speaker's.
     """
     if (Path(dataset) / "voice").is_dir():
-        return _from_folder(Path(dataset), Path(cache), limit)
-    return _from_data_set(dataset, split, Path(cache), limit)
+        subjects = _from_folder(Path(dataset), Path(cache), limit)
+    else:
+        subjects = _from_data_set(dataset, split, Path(cache), limit)
+    if len(np.unique(subjects.speakers)) < 2:
+        raise ValueError(
+            f"{dataset} has pairs of one speaker, whom nobody can be told apart from: evaluate two "
+            "speakers or more"
+        )
+    return subjects
 
 
 def _from_data_set(dataset: str, split: str, cache: Path, limit: int | None) -> Subjects:
