@@ -267,9 +267,7 @@ def verification(
     return figures[0], figures[1]
 
 
-def _roc_of(
-    scores: np.ndarray, trials: Trials, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _roc_of(scores: np.ndarray, trials: Trials, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`roc` of some rows' trials, from the scores (N, M) of all."""
     weights = trials.weights[rows]
     wrong = {}

@@ -95,7 +95,7 @@ def ranks(
         probes, gallery = np.asarray(probes, np.float64), np.asarray(gallery, np.float64)
         if not (np.isfinite(probes).all() and np.isfinite(gallery).all()):
             raise ValueError("an embedding holds NaN or infinity: give each row a stand-in first")
-        size = np.linalg.norm(gallery, axis=1).mean() or 1.0
+        size = max(np.linalg.norm(rows, axis=1).mean() for rows in (probes, gallery)) or 1.0
         probes, gallery = probes / size, gallery / size
     probes, gallery = probes.astype(np.float32), gallery.astype(np.float32)
     whose, owners = match_speakers(probes, gallery, probe_speakers, gallery_speakers)
