@@ -547,7 +547,7 @@ def test_of_each_system_the_longest_speech_speaks(found):
         ("cosine_centred", -0.031, "−0.03"),
         ("cosine_centred", -0.0001, "0.00"),
         ("association: eer_same_gender", 0.4512, "45.1 %"),
-        ("kernel_distance", 0.00123, "0.0012"),
+        ("kernel_distance", 0.00123, "1.23"),
         ("auc", None, "—"),
     ],
 )
@@ -592,6 +592,41 @@ def test_differences_say_which_way_is_better(found, page):
     }
     angle = by_place["feature_similarity: angle_centred"]
     assert angle.interval[0] > 0 and said["angle, centred"].endswith("] worse")
+
+
+def test_compared_checkpoints_and_a_folder_keep_their_names(found, tmp_path):
+    def named(records, name):
+        return [dataclasses.replace(r, system=f"{name}: {r.system}") for r in records]
+
+    voice = [r for r in found.select(**VOICE) if r.table != "differences"]
+    shown = found.select(**FACES, table="attribute_agreement")
+    folder = [dataclasses.replace(r, system="paper: faces") for r in shown]
+    apart = Record(
+        "differences",
+        "embeddings",
+        "one: voice, 6 s",
+        "system",
+        "association: auc",
+        0.021,
+        (0.004, 0.038),
+        9,
+        9,
+        other="two: voice, 6 s",
+    )
+    records = named(voice, "one") + named(voice, "two") + named(shown, "one") + folder + [apart]
+    markdown, html = write_report(tmp_path, Results(about={}, records=records))
+    page = Page(html.read_text())
+    (rows,) = [rows for place, rows in page.tables if place == "differences"]
+    assert rows[0] == ["one: voice, 6 s", "minus two: voice, 6 s"]
+    assert rows[-1] == ["AUC", "0.021 [0.004, 0.038] better"]
+    assert "| AUC | 0.021 [0.004, 0.038] *better* |" in markdown.read_text()
+    for name in (
+        "The embedding that “one” predicts from 6 s of voice: AUC",
+        "The embedding that “two” predicts from 6 s of voice: AUC",
+        "The faces that “one” decodes from 6 s of voice: the judge",
+        "The faces of “paper”: the judge",
+    ):
+        assert page.words.count(name) == 1 and f"  - {name}" in markdown.read_text()
 
 
 def test_the_model_index_survives_the_hub(found):

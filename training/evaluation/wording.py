@@ -61,8 +61,8 @@ EXPLAINED = {
     "voice by construction. At chance is right; above it, something leaks.",
     "what_it_should": "A probe reads each trait that a law ties to the voice, beside a probe from "
     "the true parameters of the voice.",
-    "differences": "One system minus another on the same resampled speakers. Clear is what leaves "
-    "out 0.",
+    "differences": "One system minus others, on the same resampled speakers. Better or worse is "
+    "what leaves out 0; nothing is said of the rest.",
 }
 EXPLAINED_OF = {  # where a kind needs other words
     ("feature_similarity", "faces"): "How near the embedding of the face lies to that of the "
@@ -142,7 +142,8 @@ _NAMES = (
     (r"^(.*)_r$", lambda m: _plain(m[1])),
     (r"^identity_cosine$", lambda m: "cosine with the condition"),
     (r"^relative_distance$", lambda m: "distance, relative"),
-    (r"^real_halves$", lambda m: "between halves of the originals"),
+    (r"^kernel_distance$", lambda m: "kernel distance × 1,000"),
+    (r"^real_halves$", lambda m: "between halves of the originals × 1,000"),
     (r"^skin_deviation$", lambda m: "skin tone's spread, relative"),
 )
 
@@ -177,7 +178,7 @@ def unit_of(measure: str) -> Unit:
     if name.startswith("median_rank"):
         return Unit(1, 1)
     if name in ("kernel_distance", "real_halves"):
-        return Unit(1, 4)
+        return Unit(1000, 2)  # as their names say
     # the differences of what lies between 0 and 1 are small, but may be clear
     return Unit(1, 3) if ": " in measure else Unit()
 
