@@ -94,6 +94,21 @@ def test_intervals_are_those_of_resampled_speakers(monkeypatch, exact_pairs):
             assert replicates == pytest.approx(expected, abs=0.003)
 
 
+def test_relatives_are_drawn_together_and_not_squared(monkeypatch):
+    probes, gallery, speakers, _ = crowd(120)
+    families = speakers // 4
+    probes += 4 * np.random.default_rng(1).standard_normal((30, 8))[families]
+    gallery += 2 * probes.mean(0)
+    bootstrap = SpeakerBootstrap(speakers, rounds=400, families=families)
+    spreads = []
+    for exact_pairs in (0, 10**9):
+        monkeypatch.setattr(measured, "EXACT_PAIRS", exact_pairs)
+        figure = association(bootstrap, probes, gallery, speakers, speakers)["auc"]
+        spreads.append(figure.replicates.std())
+        assert figure.replicates.mean() == pytest.approx(figure.value, abs=0.01)
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.25)
+
+
 def test_equal_error_rates_interval_is_that_of_resampled_speakers():
     probes, gallery, speakers, _ = crowd(100)
     bootstrap = SpeakerBootstrap(speakers, rounds=300)

@@ -64,6 +64,15 @@ def test_a_family_is_drawn_as_one():
         SpeakerBootstrap([0, 0, 1], families=["a", "b", "b"])
 
 
+def test_pairs_of_one_family_count_as_often_as_it():
+    values = np.arange(16.0).reshape(4, 4) * (1 - np.eye(4))
+    bootstrap = SpeakerBootstrap(range(4), rounds=20, families=list("aabc"))
+    for counts, total in zip(bootstrap.counts, bootstrap.over_pairs(values), strict=True):
+        weights = np.outer(counts, counts)
+        weights[0, 1] = weights[1, 0] = counts[0]
+        assert total == pytest.approx((weights * values).sum())
+
+
 def test_a_sample_without_a_value_is_not_dropped_in_silence():
     with pytest.raises(ValueError, match="without a value"):
         SpeakerBootstrap(["a", "b"]).mean(np.array([1.0, np.nan]))

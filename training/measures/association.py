@@ -310,8 +310,11 @@ def _resampled(
     everybody = right.sum(0), wrong.sum(0)  # (Q,) each
     if np.count_nonzero(others) <= EXACT_PAIRS:
         pairs = np.nonzero(others)
-        two = of_probes[pairs[0]], of_faces[pairs[1]]
-        weighted = _exactly(counts, *two, weights[pairs], bins[pairs], count)
+        one, other = of_probes[pairs[0]], of_faces[pairs[1]]
+        families = np.append(bootstrap.families, -1)
+        # Of one family, both were drawn as often as one of them.
+        other = np.where(families[one] == families[other], len(names), other)
+        weighted = _exactly(counts, one, other, weights[pairs], bins[pairs], count)
         return _curve(*everybody), _curve(counts @ right.astype(np.float32), weighted)
     wrong = wrong + by_speaker(of_faces[None], others)
     sums = counts @ np.hstack([right, wrong]).astype(np.float32)  # (B, 2 Q)

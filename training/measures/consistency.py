@@ -95,8 +95,7 @@ def _between(
     cosines = np.where(pairs, means @ means.T, 0)  # (S, S)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = cosines.sum() / np.float64(pairs.sum())
-        drawn = bootstrap.counts
-        replicates = ((drawn @ cosines) * drawn).sum(1) / ((drawn @ pairs) * drawn).sum(1)
+        replicates = bootstrap.over_pairs(cosines) / bootstrap.over_pairs(pairs)
     figure = bootstrap.figure(float(value), replicates, kept)
     return replace(figure, speakers=int((pairs.any(1)).sum()))
 

@@ -253,6 +253,16 @@ class SpeakerBootstrap:
         speakers = len(np.unique(self.index[kept]))
         return Figure(value, np.asarray(replicates, float), speakers, int(kept.sum()), chance)
 
+    def over_pairs(self, values: np.ndarray) -> np.ndarray:
+        """(B,) sum of values (S, S) of pairs of speakers, each as often as both were drawn.
+
+        A pair of one family counts as often as the family: squared, what relatives have in common
+        would weigh twice as much in the resamples as in the figure.
+        """
+        related = self.families[:, None] == self.families
+        apart, together = np.where(related, 0, values), np.where(related, values, 0)
+        return ((self.counts @ apart) * self.counts).sum(1) + self.counts @ together.sum(1)
+
     def independent(self, kept: np.ndarray | None = None) -> int:
         """How many speakers, or families of speakers, the kept rows (N,) are of."""
         return len(np.unique(self.families[self.index[self._kept(kept)]]))
