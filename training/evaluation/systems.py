@@ -1,9 +1,9 @@
 """What is measured: voices' predictions and faces, between their floors and their ceilings.
 
-Embeddings are compared with embeddings, faces with faces. Real and predicted embeddings are
-centred by the mean face of the training split (where a data set has none, by its own mean); the
-embeddings of decoded faces, whoever decoded them, by the mean of their own set, because a decoder's
-faces have a mean of their own.
+Embeddings are compared with embeddings, faces with faces. Real embeddings are centred by the mean
+face of the data set's training split (where it has none, by its own mean), predicted ones by that
+of their checkpoint's training; the embeddings of decoded faces, whoever decoded them, by the mean
+of their own set, because a decoder's faces have a mean of their own.
 
 Letters: N pairs, D size of the embedding, S side of an image.
 """

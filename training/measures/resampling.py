@@ -58,7 +58,8 @@ class Figure:
         """How far this figure lies above another of the same speakers, resampled alike.
 
         Raises:
-            ValueError: if the two were not resampled together.
+            ValueError: if they have not as many resamples; that these are the same is the caller's
+                to see to: one `SpeakerBootstrap` for both.
         """
         if self.replicates.shape != other.replicates.shape:
             raise ValueError("only figures of one SpeakerBootstrap can be subtracted")
