@@ -17,6 +17,7 @@ ROLES = ("system", "floor", "ceiling", "control")
 KINDS = ("embeddings", "faces")
 DIFFERENCES = "differences"
 BRIEF_GROUPS = ("gender", "age group")
+BRIEF_DIFFERENCES = (": auc", ": recall_at_10", ": gender_balanced_accuracy", ": age_r")
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,16 @@ class Results:
         return text + ',\n "records": [\n' + ",\n".join(rows) + "\n]}\n"
 
     def brief(self) -> "Results":
-        """What travels with a checkpoint: no charts, and of the groups gender and age alone."""
-        kept = [r for r in self.records if r.by in (None, *BRIEF_GROUPS)]
+        """What travels with a checkpoint: of groups gender and age, of differences the headlines.
+
+        Charts do not.
+        """
+        kept = [
+            r
+            for r in self.records
+            if r.by in (None, *BRIEF_GROUPS)
+            and (r.table != DIFFERENCES or r.measure.endswith(BRIEF_DIFFERENCES))
+        ]
         return Results(self.about, kept, {}, self.notes, self.model_index)
 
     @classmethod
