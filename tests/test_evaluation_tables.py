@@ -81,10 +81,11 @@ def test_a_constant_knows_nothing_and_the_truth_everything(results):
 
     assert auc("constant") == 0.5 and auc("true embedding") > 0.999
     assert auc("gender oracle") > 0.7
-    assert auc("gender oracle", "_same_gender") == pytest.approx(0.5)
+    # Not exactly: the genders' scores are pooled, and the genders are not equally many.
+    assert auc("gender oracle", "_same_gender") == pytest.approx(0.5, abs=0.02)
     both = "_same_gender_and_age_group"
     assert auc("gender-and-age oracle") > auc("gender oracle")
-    assert auc("gender-and-age oracle", both) == pytest.approx(0.5)
+    assert auc("gender-and-age oracle", both) == pytest.approx(0.5, abs=0.05)
     assert auc("another picture of the speaker") > auc("voice, 6 s") > auc("voice, 3 s")
     cosine = value(results, "constant", "cosine_raw", table="feature_similarity")
     assert 0.5 < cosine < 1

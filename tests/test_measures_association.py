@@ -20,12 +20,6 @@ def crowd(count: int = 60, noise: float = 3.0, size: int = 8, seed: int = 0):
     return probes, gallery, np.arange(count), genders
 
 
-def balanced(own: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Weights of trials: a row's wrong ones are worth its right ones."""
-    others = (mask & ~own).sum(1, keepdims=True).clip(1)
-    return np.where(own, 1, own.sum(1, keepdims=True) / others)
-
-
 def test_auc_and_eer_are_scikit_learns():
     probes, gallery, speakers, genders = crowd()
     compared = compare(probes, gallery, speakers, speakers, {"same_gender": (genders, genders)})
@@ -33,10 +27,8 @@ def test_auc_and_eer_are_scikit_learns():
     own, same = np.eye(60, dtype=bool), genders[:, None] == genders
     for suffix, mask in (("", own | True), ("_same_gender", same)):
         truth, scores = own[mask], compared.scores[mask]
-        weights = balanced(own, mask)[mask]
-        expected = roc_auc_score(truth, scores, sample_weight=weights)
-        assert figures[f"auc{suffix}"].value == pytest.approx(expected)
-        false, true, _ = roc_curve(truth, scores, sample_weight=weights, drop_intermediate=False)
+        assert figures[f"auc{suffix}"].value == pytest.approx(roc_auc_score(truth, scores))
+        false, true, _ = roc_curve(truth, scores, drop_intermediate=False)
         after = np.argmax(false + true >= 1)
         places = [after - 1, after]
         expected = np.interp(1, (false + true)[places], false[places])
@@ -81,8 +73,6 @@ def test_intervals_are_those_of_resampled_speakers(monkeypatch, exact_pairs):
         expected = []
         for counts in bootstrap.counts:
             weights = counts[speakers][:, None] * np.where(own, 1, counts[speakers])
-            if suffix:
-                weights = weights * balanced(own, mask)
             some = mask & (weights > 0)
             expected.append(
                 roc_auc_score(own[some], compared.scores[some], sample_weight=weights[some])
@@ -154,27 +144,8 @@ def test_who_knows_the_gender_alone_scores_chance_among_one():
         SpeakerBootstrap(speakers), probes, gallery, speakers, speakers, {"g": (genders, genders)}
     )
     assert figures["auc"].value > 0.7
-    assert figures["auc_g"].value == pytest.approx(0.5)
-    assert figures["eer_g"].value == pytest.approx(0.5, abs=0.02)
+    assert figures["auc_g"].value == pytest.approx(0.5, abs=0.02)
     assert figures["matching_1_in_2_g"].value == pytest.approx(0.5)
-
-
-def test_a_rare_gender_that_is_easily_known_is_no_advantage_among_one():
-    # Women are few and far from the mean: a fifth of the right pairs, a twentieth of the wrong.
-    rng = np.random.default_rng(0)
-    genders = np.where(np.arange(100) < 20, "female", "male")
-    gallery = rng.standard_normal((100, 8)) + 3 * (genders == "female")[:, None]
-    gallery -= gallery.mean(0)
-    probes = np.stack([gallery[genders == g].mean(0) for g in genders])
-    speakers = np.arange(100)
-    labels = {"g": (genders, genders)}
-    figures = association(SpeakerBootstrap(speakers), probes, gallery, speakers, speakers, labels)
-    low, high = figures["auc_g"].interval
-    assert figures["auc_g"].value == pytest.approx(0.5) and low < 0.5 < high
-    compared = compare(probes, gallery, speakers, speakers, labels)
-    assert measured.verification_auc(compared, "g") == pytest.approx(0.5)
-    own, same = np.eye(100, dtype=bool), genders[:, None] == genders
-    assert roc_auc_score(own[same], compared.scores[same]) > 0.55  # what pooling would say
 
 
 def test_a_perfect_listener():

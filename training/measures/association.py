@@ -31,26 +31,15 @@ class Trials:
     Attributes:
         own: (N, M) booleans: the speaker's own faces.
         others: (N, M) booleans: those of other speakers that count.
-        balanced: a probe's others weigh together as much as its own faces, however many they are.
-            Else, where a label is held equal, a large group would have a larger share of the wrong
-            pairs than of the right ones, and who knows the label alone would not score chance.
     """
 
     own: np.ndarray
     others: np.ndarray
-    balanced: bool = False
 
     @cached_property
     def takes_part(self) -> np.ndarray:
-        """(N,) booleans: probes that have a face of their own here, and another's."""
-        return self.own.any(1) & self.others.any(1)
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """(N,) of each of a probe's wrong pairs; a right pair's is 1."""
-        if not self.balanced:
-            return np.ones(len(self.own))
-        return self.own.sum(1) / self.others.sum(1).clip(1)
+        """(N,) booleans: probes that have a face of their own here."""
+        return self.own.any(1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,7 @@ def compare(
         _, numbers = np.unique(np.concatenate([of_probes, of_faces]), return_inverse=True)
         equal = numbers[: len(of_probes), None] == numbers[len(of_probes) :]
         known = (of_probes != "")[:, None] & (of_faces != "")
-        trials[name] = Trials(own & known, ~own & known & equal, balanced=True)
+        trials[name] = Trials(own & known, ~own & known & equal)
     # float64 first: the same two vectors must not get two scores in two corners of a product.
     scores = (probes @ gallery.T).astype(np.float32)
     return binned(scores, trials, probe_speakers, gallery_speakers)
@@ -161,8 +150,7 @@ def associate(
 
     Matching 1 in n is the exact expectation over all choices of n - 1 other faces; ties are
     decided by lot. A probe with fewer others takes no part in it. The AUC and the equal error rate
-    are those of all voice-face pairs together; with a label held equal, a probe's wrong pairs weigh
-    together as much as its right one, so that who knows the label alone scores chance.
+    are those of all voice-face pairs together.
 
     Args:
         bootstrap: draws of the speakers of the N probes.
@@ -257,8 +245,9 @@ def verification(
         kept: (N,) booleans: the probes that are measured.
     """
     rows = np.flatnonzero(kept)
-    curve = _roc_of(compared.scores, trials, rows)
-    whole, resampled = _resampled(bootstrap, compared, rows, trials)
+    scores, own, others = compared.scores[rows], trials.own[rows], trials.others[rows]
+    curve = roc(scores[own], scores[others])
+    whole, resampled = _resampled(bootstrap, compared, rows, own, others)
     figures = []
     for measure in (area_under, equal_error_rate):
         value = float(measure(*curve))
@@ -267,18 +256,12 @@ def verification(
     return figures[0], figures[1]
 
 
-def _roc_of(scores: np.ndarray, trials: Trials, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`roc` of some rows' trials, from the scores (N, M) of all."""
-    weights = trials.weights[rows]
-    wrong = {}
-    for weight in np.unique(weights).tolist():  # as many as the label has groups
-        some = rows[weights == weight]
-        wrong[weight] = scores[some][trials.others[some]]
-    return roc(scores[rows][trials.own[rows]], wrong)
-
-
 def _resampled(
-    bootstrap: SpeakerBootstrap, compared: Comparison, rows: np.ndarray, trials: Trials
+    bootstrap: SpeakerBootstrap,
+    compared: Comparison,
+    rows: np.ndarray,
+    own: np.ndarray,
+    others: np.ndarray,
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """ROC curves on the bins: everybody's once, and each resample's.
 
@@ -286,10 +269,8 @@ def _resampled(
     c_i c_j. Over many pairs that is c_i + c_j - 1 and a remainder (c_i - 1) (c_j - 1), whose mean
     is 0 and whose sum is of a lower order than the rest; it is left out there, and the sums over
     pairs become sums over speakers. A face whose speaker is no probe's is never drawn: c_j = 1.
-    Where wrong pairs are weighed, the weights are those of everybody.
     """
-    count, own, others = compared.count, trials.own[rows], trials.others[rows]
-    weights = np.broadcast_to(trials.weights[rows, None], others.shape)
+    count = compared.count
     names = bootstrap.names
     ones = np.ones((bootstrap.rounds, 1), np.float32)
     counts = np.hstack([bootstrap.counts.astype(np.float32), ones])  # (B, S + 1)
@@ -302,19 +283,18 @@ def _resampled(
 
     def by_speaker(speakers: np.ndarray, which: np.ndarray) -> np.ndarray:
         cells = (bins + speakers.astype(np.int32) * count)[which]
-        weighed = weights[which] if trials.balanced and which is others else None
-        return np.bincount(cells, weighed, size).reshape(-1, count)  # (S + 1, Q)
+        return np.bincount(cells, minlength=size).reshape(-1, count)  # (S + 1, Q)
 
     right = by_speaker(of_probes[:, None], own)
     wrong = by_speaker(of_probes[:, None], others)
     everybody = right.sum(0), wrong.sum(0)  # (Q,) each
-    if np.count_nonzero(others) <= EXACT_PAIRS:
+    if everybody[1].sum() <= EXACT_PAIRS:
         pairs = np.nonzero(others)
         one, other = of_probes[pairs[0]], of_faces[pairs[1]]
         families = np.append(bootstrap.families, -1)
         # Of one family, both were drawn as often as one of them.
         other = np.where(families[one] == families[other], len(names), other)
-        weighted = _exactly(counts, one, other, weights[pairs], bins[pairs], count)
+        weighted = _exactly(counts, one, other, bins[pairs], count)
         return _curve(*everybody), _curve(counts @ right.astype(np.float32), weighted)
     wrong = wrong + by_speaker(of_faces[None], others)
     sums = counts @ np.hstack([right, wrong]).astype(np.float32)  # (B, 2 Q)
@@ -322,14 +302,9 @@ def _resampled(
 
 
 def _exactly(
-    counts: np.ndarray,
-    one: np.ndarray,
-    other: np.ndarray,
-    weights: np.ndarray,
-    bins: np.ndarray,
-    count: int,
+    counts: np.ndarray, one: np.ndarray, other: np.ndarray, bins: np.ndarray, count: int
 ) -> np.ndarray:
-    """(B, Q): how often pairs of speakers `one` and `other` (P,) were drawn, weighed, by bin."""
+    """(B, Q): how often pairs of speakers `one` and `other` (P,) were drawn, by their bin."""
     from scipy.sparse import csc_array
 
     counts = np.ascontiguousarray(counts.T)  # (S + 1, B)
@@ -338,8 +313,9 @@ def _exactly(
         some = slice(start, start + 512)
         drawn = counts[one[some]] * counts[other[some]]  # (p, B)
         places = np.arange(len(drawn))
-        weighed = weights[some].astype(np.float32), (bins[some], places)
-        cells = csc_array(weighed, (count, len(drawn)))
+        cells = csc_array(
+            (np.ones(len(drawn), np.float32), (bins[some], places)), (count, len(drawn))
+        )
         sums += cells @ drawn
     return sums.T
 
@@ -355,30 +331,24 @@ def _curve(right: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return rates[0], rates[1]
 
 
-def roc(
-    right: np.ndarray, wrong: np.ndarray | Mapping[float, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def roc(right: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The ROC curve's false and true positive rates (V,), from (0, 0) to (1, 1).
 
     Args:
         right: (P,) scores of pairs that belong together.
-        wrong: scores of pairs that do not, in any order; or those of each weight.
+        wrong: scores of pairs that do not, in any order.
 
     Returns:
         two arrays, NaN where one of the two kinds is missing.
     """
-    weighed = wrong if isinstance(wrong, Mapping) else {1.0: wrong}
+    wrong = np.sort(wrong)
     values, counts = np.unique(right, return_counts=True)
     values, reached = values[::-1], np.cumsum(counts[::-1])
     # At each right score two vertices: what lies above it, and what lies at or above it.
-    above, total = np.zeros((len(values), 2)), 0.0
-    for weight, scores in weighed.items():
-        scores, total = np.sort(scores), total + weight * len(scores)
-        below = [np.searchsorted(scores, values, side) for side in ("right", "left")]
-        above += weight * (len(scores) - np.stack(below, 1))
+    above = len(wrong) - np.stack([np.searchsorted(wrong, values, s) for s in ("right", "left")], 1)
     true = np.stack([np.append(0, reached[:-1]), reached], 1) if len(values) else above
     with np.errstate(invalid="ignore", divide="ignore"):
-        false = np.concatenate([[0], above.ravel(), [total]]) / np.float64(total)
+        false = np.concatenate([[0], above.ravel(), [len(wrong)]]) / np.float64(len(wrong))
         return false, np.concatenate([[0], true.ravel(), [len(right)]]) / np.float64(len(right))
 
 
@@ -412,8 +382,7 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 def verification_auc(compared: Comparison, restriction: str = "") -> float:
     """AUC over all voice-face pairs without an interval, for a look during training."""
     trials = compared.trials[restriction]
-    rows = np.flatnonzero(trials.takes_part)
-    return float(area_under(*_roc_of(compared.scores, trials, rows)))
+    return float(area_under(*roc(compared.scores[trials.own], compared.scores[trials.others])))
 
 
 def roc_curve_points(
@@ -431,8 +400,9 @@ def roc_curve_points(
         points: how many, evenly spaced along the curve.
     """
     trials = compared.trials[restriction]
-    present = trials.takes_part if kept is None else trials.takes_part & np.asarray(kept, bool)
-    false, true = _roc_of(compared.scores, trials, np.flatnonzero(present))
+    some = slice(None) if kept is None else np.asarray(kept, bool)
+    scores = compared.scores[some]
+    false, true = roc(scores[trials.own[some]], scores[trials.others[some]])
     if len(false) <= points:
         return false, true
     along = np.append(0, np.cumsum(np.hypot(np.diff(false), np.diff(true))))
