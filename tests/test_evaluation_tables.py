@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.evaluated import AGE, GENDER, labels_of, make_subjects, readings_of
-from training.evaluation import run, tables
+from training.evaluation import controls, run, tables
 from training.evaluation.chart_data import chart_data
 from training.evaluation.results import Results
 from training.evaluation.systems import (
@@ -219,6 +219,11 @@ def test_the_judge_is_believed_where_the_data_set_is_silent(subjects):
     )
     assert labels.gender_source == labels.age_source == "judge"
     assert np.array_equal(labels.genders, readings.genders)
+    silent.genders[:10] = "female"  # where some are stated, the judge is not asked for the others
+    labels = run.labels_of(
+        SimpleNamespace(subjects=silent, original=SimpleNamespace(readings=readings))
+    )
+    assert labels.gender_source == "label" and (labels.genders != "").sum() == 10
 
 
 def test_an_oracle_of_a_rare_group_is_the_genders(subjects):
@@ -272,6 +277,24 @@ def test_two_checkpoints_of_one_name_are_refused(tmp_path):
         run.load_checkpoints([str(tmp_path / place / "final") for place in ("one", "two")])
 
 
+def test_a_checkpoint_of_another_embedding_size_is_refused(subjects):
+    config = SimpleNamespace(face_recogniser="dlib", face_embedding_size=512)
+    pipeline = SimpleNamespace(voice_encoder=SimpleNamespace(config=config))
+    checkpoint = SimpleNamespace(pipeline=pipeline, source="other")
+    with pytest.raises(ValueError, match="other predicts 512 values, .* have 32: use two"):
+        run._check_teachers(subjects, [checkpoint])
+
+
+def test_intervals_are_over_base_voices_where_members_share_them(subjects, results):
+    figure = results.find(table="feature_similarity", system="voice, 6 s", measure="cosine_centred")
+    assert figure.speakers == 120
+    alone = dataclasses.replace(
+        subjects, voice_parameters=[{} for _ in range(len(subjects))], traits=subjects.traits
+    )
+    assert len(np.unique(controls.base_voices(subjects))) == 50
+    assert len(np.unique(controls.base_voices(alone))) == 120
+
+
 def test_options_are_checked_before_anything_is_loaded(tmp_path):
     from training.evaluation.__main__ import check
 
@@ -294,6 +317,7 @@ def test_options_are_checked_before_anything_is_loaded(tmp_path):
         ({"seconds": [0.1]}, "from 0.5 to 60"),
         ({"faces": [str(tmp_path / "nothing")]}, "is no folder"),
         ({"output": __file__}, "name a folder"),
+        ({"faces": ["a/voice", "b/voice"]}, "called alike .voice, voice.: rename one"),
     ]:
         with pytest.raises((ValueError, FileNotFoundError), match=sentence):
             check(argparse.Namespace(**good | wrong))

@@ -80,6 +80,9 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--voices are for a checkpoint to hear: name one with --checkpoint")
     if options.rounds < 100 or any(not 0.5 <= s <= 60 for s in options.seconds):
         raise ValueError("--rounds must be at least 100, --seconds from 0.5 to 60")
+    names = [Path(folder).resolve().name for folder in [*options.faces, *options.true_faces]]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two folders of faces are called alike ({', '.join(names)}): rename one")
     for folder in [*options.faces, *options.true_faces, *filter(None, [options.voices])]:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"{folder} is no folder: see --help for what it should hold")

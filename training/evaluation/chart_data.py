@@ -76,6 +76,8 @@ def _roc(subjects: Subjects, labels: Labels, system: System) -> list[dict[str, A
     rows = []
     for restriction in CURVES:
         false, true = association.roc_curve_points(compared, restriction)
+        if not np.isfinite([*false, *true]).all():
+            continue  # nobody to compare with
         rows.append(
             _where(system)
             | {

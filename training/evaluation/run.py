@@ -1,6 +1,7 @@
 """One evaluation from beginning to end: all instruments on a data set, checkpoints and folders."""
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Iterable
@@ -52,7 +53,7 @@ def evaluate(options: argparse.Namespace) -> tuple[Results, Pictures | None]:
         subjects, get_recogniser(subjects.teacher), Judge(), cache, options.seconds, options.seed
     )
     labels = labels_of(bench)
-    folders = list(zip(options.faces, options.true_faces or [None] * 99, strict=False))
+    folders = list(itertools.zip_longest(options.faces, options.true_faces))
 
     # 2. Its answers: what takes long is kept, and is not made twice
     embeddings = embedding_systems(bench, checkpoints, labels)
@@ -87,7 +88,9 @@ def measure(
 ) -> None:
     """Fills all tables that are made from one answer a pair."""
     subjects, about = bench.subjects, results.about
-    bootstrap = SpeakerBootstrap(subjects.speakers, about["rounds"], about["seed"])
+    bootstrap = SpeakerBootstrap(
+        subjects.speakers, about["rounds"], about["seed"], controls.base_voices(subjects)
+    )
     groups = list(tables.groups_of(subjects, labels))
     recordings = np.asarray([fingerprint(subjects.speech(i)) for i in range(len(subjects))])
 
@@ -155,9 +158,12 @@ def load_checkpoints(names: list[str]) -> list[Checkpoint]:
 
 
 def labels_of(bench: Workbench) -> Labels:
-    """Gender and age as the data set states them; else as the judge reads the original faces."""
+    """Gender and age as the data set states them; if of nobody, as the judge reads original faces.
+
+    Where only some are stated, the others take no part in what needs them.
+    """
     subjects, read = bench.subjects, bench.original.readings
-    stated, aged = (subjects.genders != "").all(), np.isfinite(subjects.ages).all()
+    stated, aged = (subjects.genders != "").any(), np.isfinite(subjects.ages).any()
     return Labels(
         genders=subjects.genders if stated else read.genders,
         ages=subjects.ages if aged else read.ages,
@@ -187,6 +193,9 @@ def about(
             "speakers": len(np.unique(subjects.speakers)),
             "gender_source": labels.gender_source,
             "age_source": labels.age_source,
+            "gender_known": float((labels.genders != "").mean()),
+            "age_known": float(np.isfinite(labels.ages).mean()),
+            "drawn_together": "base voices" if subjects.is_cast else "speakers",
             "centred_by": subjects.centred_by,
             "is_cast": subjects.is_cast,
         },
@@ -207,8 +216,13 @@ def about(
 
 def _check_teachers(subjects: Subjects, checkpoints: list[Checkpoint]) -> None:
     for checkpoint in checkpoints:
-        teacher = checkpoint.pipeline.voice_encoder.config.face_recogniser
-        check_same_teacher(checkpoint=teacher, data_set=subjects.teacher)
+        config = checkpoint.pipeline.voice_encoder.config
+        check_same_teacher(checkpoint=config.face_recogniser, data_set=subjects.teacher)
+        if config.face_embedding_size != len(subjects.centre):
+            raise ValueError(
+                f"{checkpoint.source} predicts {config.face_embedding_size} values, the data set's "
+                f"faces have {len(subjects.centre)}: use two of the same face recogniser"
+            )
 
 
 def _is_probed(system: System, seconds: list[float]) -> bool:

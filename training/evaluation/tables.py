@@ -256,7 +256,9 @@ def judge_consistency(
     speakers, genders = subjects.speakers[rows], labels.genders[rows]
     if len(np.unique(speakers)) == len(speakers):
         return
-    bootstrap = SpeakerBootstrap(speakers, tables.bootstrap.rounds, tables.bootstrap.seed)
+    of = tables.bootstrap
+    families = of.families[of.index][rows]
+    bootstrap = SpeakerBootstrap(speakers, of.rounds, of.seed, families)
     figures = consistency.consistency(bootstrap, system.centred[rows], speakers, genders)
     where = {"kind": system.kind, "system": system.name, "role": system.role}
     tables.results.add(figures, table="consistency", **where)

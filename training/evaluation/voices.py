@@ -3,8 +3,11 @@
 Letters: V speakers, n faces of each.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from training.evaluation.controls import base_voices
 from training.evaluation.instruments import Readings
 from training.evaluation.results import Results
 from training.evaluation.subjects import Subjects, Voices
@@ -21,7 +24,10 @@ MOST_VOICES = 200  # each has four faces to decode
 def judge_draws(bench: Workbench, checkpoint: Checkpoint, labels: Labels, results: Results) -> None:
     """Adds how much several faces of one recording differ, for a recording of each speaker."""
     subjects = bench.subjects
-    for system, _, readings, speakers, rows in _imagine(bench, checkpoint, subjects, results):
+    families = base_voices(subjects)
+    for system, readings, speakers, rows in _imagine(
+        bench, checkpoint, subjects, results, families
+    ):
         figures = _differences_within(bench, labels, labels.genders[rows], speakers, readings)
         results.add(figures, table="diversity", kind="faces", system=system, role="system")
 
@@ -46,7 +52,7 @@ def judge_voices(
     figures = consistency(bootstrap, predicted, voices.speakers, voices.genders)
     where = {"table": "voices", "system": checkpoint.calls("voice"), "role": "system"}
     results.add(figures, kind="embeddings", **where)
-    for system, _, readings, speakers, rows in _imagine(bench, checkpoint, voices, results):
+    for system, readings, speakers, rows in _imagine(bench, checkpoint, voices, results):
         genders = voices.genders[rows]
         figures = _gender_and_age(genders, speakers, readings)
         figures |= _differences_within(bench, labels, genders, speakers, readings)
@@ -58,9 +64,13 @@ def _resampling(results: Results) -> tuple[int, int]:
 
 
 def _imagine(
-    bench: Workbench, checkpoint: Checkpoint, recordings: Subjects | Voices, results: Results
-):
-    """For each decoder: its name, faces, their readings, and whose they are: rows of recordings.
+    bench: Workbench,
+    checkpoint: Checkpoint,
+    recordings: Subjects | Voices,
+    results: Results,
+    families: np.ndarray | None = None,
+) -> Iterator[tuple[str, Readings, SpeakerBootstrap, np.ndarray]]:
+    """For each decoder: its name, what is read from the faces, and whose they are.
 
     It is the first recording of every speaker; of more than 200, of 200 drawn by lot.
     """
@@ -69,10 +79,11 @@ def _imagine(
         rng = np.random.default_rng(results.about["seed"])
         chosen = np.sort(rng.choice(len(names), MOST_VOICES, replace=False))
         names, rows = names[chosen], rows[chosen]
-    bootstrap = SpeakerBootstrap(names, *_resampling(results))
+    families = None if families is None else families[rows]
+    bootstrap = SpeakerBootstrap(names, *_resampling(results), families)
     found = bench.imagine_several(checkpoint, recordings, rows, FACES_EACH)
-    for decoder, (images, readings) in found.items():
-        yield checkpoint.calls(f"{decoder} from voice"), images, readings, bootstrap, rows
+    for decoder, (_, readings) in found.items():
+        yield checkpoint.calls(f"{decoder} from voice"), readings, bootstrap, rows
 
 
 def _by_voice(values: np.ndarray) -> np.ndarray:
@@ -111,14 +122,15 @@ def _differences_within(
 ) -> dict[str, Figure]:
     """How much the faces of a voice differ, relative to persons of its gender; their skin, to all.
 
-    Where a gender is unknown, the persons are those of any.
+    Where a gender is unknown, or the data set has not two persons of it, they are those of any.
     """
     subjects = bench.subjects
-    among = {
-        gender: distance_between_persons(subjects.embeddings[kept], subjects.speakers[kept])
-        for gender in np.unique(genders).tolist()
-        for kept in [(labels.genders == gender) | (gender == "")]
-    }
+    among = {}
+    for gender in np.unique(genders).tolist():
+        kept = labels.genders == gender
+        if len(np.unique(subjects.speakers[kept])) < 2 or gender == "":
+            kept[:] = True
+        among[gender] = distance_between_persons(subjects.embeddings[kept], subjects.speakers[kept])
     draws = _by_voice(readings.embeddings)  # (V, n, D)
     figures = diversity(bootstrap, draws, np.asarray([among[gender] for gender in genders]))
     skin = bench.original.readings.lightness.std(ddof=1)
