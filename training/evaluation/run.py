@@ -2,10 +2,8 @@
 
 import argparse
 import itertools
-import os
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -94,8 +92,8 @@ def measure(
     groups = list(tables.groups_of(subjects, labels))
     recordings = np.asarray([fingerprint(subjects.speech(i)) for i in range(len(subjects))])
 
-    def of(system: System) -> Tables:
-        found = Tables(Results(about), bootstrap, groups)
+    found = Tables(results, bootstrap, groups)
+    for system in _progress([*embeddings, bench.original, *faces]):
         if system is not bench.original:
             tables.compare_embeddings(found, subjects, labels, system)
         if system.readings is not None:
@@ -104,14 +102,6 @@ def measure(
                 tables.judge_decoding(found, subjects, system)
         elif system.role == "system":
             tables.judge_consistency(found, subjects, labels, system, recordings)
-        return found
-
-    answers = [*embeddings, bench.original, *faces]
-    found = Tables(results, bootstrap, groups)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy leaves the lock to others
-        for own in _progress(pool.map(of, answers), len(answers), "measuring"):
-            results.records += own.results.records
-            found.figures |= own.figures
     for one, other in rivals(embeddings + faces):
         found.subtract(one, other)
 
@@ -231,7 +221,7 @@ def _is_probed(system: System, seconds: list[float]) -> bool:
     return longest or system.name == "true embedding"
 
 
-def _progress(systems: Iterable[Tables], total: int, label: str) -> Iterable[Tables]:
+def _progress(systems: list[System]) -> Iterable[System]:
     from tqdm import tqdm
 
-    return tqdm(systems, desc=label, total=total, unit="system", leave=False)
+    return tqdm(systems, desc="measuring", unit="system", leave=False)
