@@ -560,8 +560,11 @@ def rests_on(results: Results) -> list[Conclusion]:
         texts += _sources(data)
     texts += fallback_shares(about.get("shares") or {})
     if about.get("rounds"):
+        drawn = data.get("drawn_together", "speakers")
+        if drawn != "speakers":  # as many members of the cast speak with one
+            drawn += ", with everybody who speaks with them,"
         texts.append(
-            f"Brackets hold 95 % intervals: speakers drawn again {about['rounds']:,} times, with "
+            f"Brackets hold 95 % intervals: {drawn} drawn again {about['rounds']:,} times, with "
             f"all that is theirs (seed {about.get('seed', 0)})."
         )
     return [Conclusion("rests", "", text) for text in [*texts, *results.notes]]
