@@ -26,12 +26,12 @@ def tiny_voice_encoder_config(model_type: str = "wav2vec2", **kwargs) -> dict:
     }
 
 
-def tiny_config(face_embedding_size: int = FACE_EMBEDDING_SIZE, **kwargs) -> Speech2FaceConfig:
+def tiny_config(**kwargs) -> Speech2FaceConfig:
     """A configuration with an 8-dimensional teacher and clips of half a second."""
     defaults = {
         "voice_encoder_config": tiny_voice_encoder_config(),
-        "face_embedding_size": face_embedding_size,
-        "face_embedding_mean": [0.1 * i for i in range(face_embedding_size)],
+        "face_embedding_size": FACE_EMBEDDING_SIZE,
+        "face_embedding_mean": [0.1 * i for i in range(FACE_EMBEDDING_SIZE)],
         "projection_hidden_size": 16,
         "pooling_hidden_size": 8,
         "clip_seconds": 0.5,
@@ -67,7 +67,10 @@ def tiny_pipeline(
 
     from modeling_speech2face import FaceEmbeddingProjection, Speech2FacePipeline
 
-    voice_encoder = tiny_model(seed, face_embedding_size=face_embedding_size)
+    mean = [0.1 * i for i in range(face_embedding_size)]
+    voice_encoder = tiny_model(
+        seed, face_embedding_size=face_embedding_size, face_embedding_mean=mean
+    )
     channels = 4 if with_vae else 3 * patch**2
     unet = UNet2DConditionModel(
         sample_size=8 if with_vae else 16 // patch,
