@@ -13,7 +13,6 @@ from typing import Any
 from training.measures.resampling import Figure
 
 FORMAT = 1
-ROLES = ("system", "floor", "ceiling", "control")
 KINDS = ("embeddings", "faces")
 DIFFERENCES = "differences"
 BRIEF_GROUPS = ("gender", "age group")

@@ -23,7 +23,6 @@ from training.evaluation import instruments
 from training.evaluation.store import Store, fingerprint, key_of
 
 SPEAKERS_FILE = Path(__file__).parents[2] / "dataset_scripts" / "librispeech_speakers.tsv"
-PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 GENDERS = {"female": "female", "f": "female", "male": "male", "m": "male", "": ""}
 FOLDER_TEACHER = "dlib"
 THIRDS = ("low third", "middle third", "high third")
