@@ -199,7 +199,7 @@ def about(
             }
             for checkpoint in checkpoints
         ],
-        "faces": [Path(folder).name for folder in options.faces],
+        "faces": [Path(folder).resolve().name for folder in options.faces],
         "seconds": bench.seconds,
     }
 

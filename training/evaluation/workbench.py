@@ -99,7 +99,7 @@ class Workbench:
         return system
 
     def listen(self, checkpoint: Checkpoint) -> list[System]:
-        """A checkpoint's predictions at each length of speech, and its voices shuffled."""
+        """A checkpoint's predictions at each length of speech."""
         found = []
         for seconds in self.seconds:
             predicted = self.predict(checkpoint, self.subjects, seconds)
@@ -159,7 +159,7 @@ class Workbench:
 
     def look(self, folder: str, true_folder: str | None = None) -> Iterator[System]:
         """Another system's faces, and those that it makes of the true faces, its ceiling."""
-        family, from_true = Path(folder).name, None
+        family, from_true = Path(folder).resolve().name, None
         if true_folder is not None:
             from_true = self._folder(true_folder, family, "ceiling")
         yield self._folder(folder, family, "system", from_true)
@@ -169,7 +169,7 @@ class Workbench:
     def _folder(
         self, folder: str, family: str, role: str, from_true: System | None = None
     ) -> System:
-        name = f"{Path(folder).name}: faces"
+        name = f"{Path(folder).resolve().name}: faces"
         images, found = load_faces_folder(folder, self.subjects, self.cache)
         self.missed[f"{name}: no face found to align"] = 1 - float(found.mean())
         return self.faces(name, role, images, family=family, from_true=from_true)
