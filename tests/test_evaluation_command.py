@@ -145,7 +145,9 @@ def test_a_data_set_is_measured_without_any_checkpoint(world):
         (["--checkpoint", "nowhere"], "nowhere cannot be loaded: give demo"),
         (["--voices", ".", "--checkpoint", "demo"], "no recording of a test speaker below ."),
         (["--faces", "nowhere"], "nowhere is no folder"),
-        (["--limit", "0"], "at least 1"),
+        (["--limit", "1"], "--limit must be at least 2"),
+        (["--dataset", "."], ". holds no data set: neither Parquet files"),
+        (["--seconds", "100"], "--seconds must be from 0.5 to 60"),
         (["--true-faces", "."], "a folder for each of --faces"),
     ],
 )
@@ -201,3 +203,16 @@ def test_checkpoint_and_data_set_may_lie_on_the_hub(world, compared, tmp_path):
     here = compared.find(table="association", system="first: voice, 1 s", measure="auc")
     there = results.find(table="association", system="voice, 1 s", measure="auc")
     assert there.value == pytest.approx(here.value, abs=1e-4)
+
+
+def test_ctrl_c_says_how_to_go_on(world, monkeypatch, capsys):
+    from training.evaluation import run
+
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "evaluate", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        command(world, "stopped")
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.endswith("the same command continues\n")

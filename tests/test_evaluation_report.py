@@ -657,3 +657,11 @@ def test_of_compared_checkpoints_the_index_holds_the_named_one(found):
     names = [m["name"] for result in index[0]["results"] for m in result["metrics"]]
     assert names and all("two: voice, 6 s" in name for name in names)
     assert model_index(Results(about={}), "two") == []
+
+
+def test_six_speakers_are_a_warning():
+    few = results()
+    few.about["dataset"] = few.about["dataset"] | {"speakers": 6}
+    first = conclude(few)[0]
+    assert first.warning and first.text.startswith("6 speakers:")
+    assert not [c for c in conclude(results()) if c.claim == first.claim]

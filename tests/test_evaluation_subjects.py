@@ -66,7 +66,7 @@ def test_faces_are_centred_by_the_training_split(pairs, cast, cache, tmp_path):
     for file in alone.glob("train-*"):
         file.unlink()
     without = subjects.load_subjects(str(alone), "test", tmp_path / "cache")
-    assert without.training is None and without.centred_by == "its own mean"
+    assert without.training is None and without.centred_by == "the mean of these pairs"
     np.testing.assert_array_equal(without.centre, pairs.embeddings.mean(0))
 
 
@@ -279,3 +279,20 @@ def test_pictures_are_turned_as_their_camera_says():
     exif[0x0112] = 6  # turn by 90 degrees to see it upright
     Image.fromarray(np.rot90(upright)).save(file, "PNG", exif=exif)
     np.testing.assert_array_equal(subjects._picture(file), upright)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("one\tanna\tbanana\t", "gives one the gender 'banana': write female, male"),
+        ("one\tanna\tf\t-5", "gives one the age '-5': write years"),
+        ("nobody\tanna\tf\t", "names nobody, which has no recording: take its row out"),
+    ],
+)
+def test_what_pairs_tsv_says_wrong_is_refused_before_any_face_is_read(
+    folder, tmp_path, row, sentence
+):
+    (folder / "PAIRS.tsv").write_text(f"name\tidentity\tgender\tage\n{row}\n")
+    with pytest.raises(ValueError, match=sentence):
+        subjects.load_subjects(str(folder), "test", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

@@ -304,6 +304,8 @@ def test_options_are_checked_before_anything_is_loaded(tmp_path):
         "voices": None,
         "checkpoints": [],
         "rounds": 100,
+        "limit": None,
+        "dataset": "somebody/pairs",
         "seconds": [6, 3, 6],
         "output": str(tmp_path),
     }
@@ -314,6 +316,9 @@ def test_options_are_checked_before_anything_is_loaded(tmp_path):
         ({"true_faces": ["x"]}, "a folder for each of --faces"),
         ({"voices": str(tmp_path)}, "name one with --checkpoint"),
         ({"rounds": 10}, "at least 100"),
+        ({"limit": 1}, "--limit must be at least 2"),
+        ({"dataset": str(tmp_path)}, "holds no data set"),
+        ({"dataset": "/nowhere/pairs"}, "is no folder: name one with pairs"),
         ({"seconds": [0.1]}, "from 0.5 to 60"),
         ({"faces": [str(tmp_path / "nothing")]}, "is no folder"),
         ({"output": __file__}, "name a folder"),

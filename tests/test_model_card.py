@@ -20,6 +20,7 @@ from training.model_card import (
     README_END,
     checkpoint_facts,
     count_parameters,
+    fingerprint_of,
     is_written_by_hand,
     main,
     named_results,
@@ -213,7 +214,37 @@ def test_a_card_of_ones_own_is_known(checkpoint):
     assert is_written_by_hand(card)
 
 
-def test_the_command_writes_card_and_readme(checkpoint, tmp_path, found, capsys):
+@pytest.fixture
+def measured(monkeypatch, found):
+    """The checkpoint's weights are those that the results were measured on."""
+    fingerprint = found.about["checkpoints"][0]["fingerprint"]
+    monkeypatch.setattr("training.model_card.fingerprint_of", lambda folder: fingerprint)
+
+
+def test_figures_of_other_weights_are_refused(checkpoint, tmp_path, found, monkeypatch, capsys):
+    found.save(tmp_path / "report")
+    monkeypatch.setattr("training.model_card.fingerprint_of", lambda folder: "others")
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), "--results", str(tmp_path / "report")])
+    assert "was not measured on the weights in" in capsys.readouterr().err
+    assert not (checkpoint / "results.json").exists()
+
+
+def test_a_card_written_by_hand_is_not_lost(checkpoint, capsys):
+    (checkpoint / "README.md").write_text("# Mine\n")
+    with pytest.raises(SystemExit):
+        main([str(checkpoint)])
+    assert "was written by hand: move it elsewhere" in capsys.readouterr().err
+    assert (checkpoint / "README.md").read_text() == "# Mine\n"
+
+
+def test_the_demos_own_figures_are_of_its_weights():
+    assert (
+        fingerprint_of(DEMO) == named_results(DEMO)["cast"].about["checkpoints"][0]["fingerprint"]
+    )
+
+
+def test_the_command_writes_card_and_readme(checkpoint, measured, tmp_path, found, capsys):
     found.save(tmp_path / "report")
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{README_BEGIN}\nold\n{README_END}\nafter\n")
@@ -226,7 +257,7 @@ def test_the_command_writes_card_and_readme(checkpoint, tmp_path, found, capsys)
     text = readme.read_text()
     assert text.startswith(f"before\n{README_BEGIN}\n| measured") and "old" not in text
     assert text.endswith(f"|\n{README_END}\nafter\n")
-    assert "| voice against face, verification AUC | 0.62 [0.59, 0.65] |" in text
+    assert "| the cast, voice against face, verification AUC | 0.62 [0.59, 0.65] |" in text
     assert with_figures(text, {"cast": found}) == text
 
 
@@ -238,6 +269,8 @@ def test_the_command_writes_card_and_readme(checkpoint, tmp_path, found, capsys)
         (["{checkpoint}", "--results", "real pairs=nowhere"], "no nowhere: make it with"),
         (["{plain}", "--results", "nowhere"], "is no pipeline: make one with"),
         (["{checkpoint}", "--readme", "{plain}"], "put <!-- figures: begin --> and"),
+        (["{checkpoint}", "--results", "{plain}"], "plain.md is no JSON: name a report"),
+        (["{checkpoint}", "--template", "nope.md"], "nope.md is no file: name a template"),
     ],
 )
 def test_a_wrong_call_is_one_sentence(arguments, sentence, checkpoint, tmp_path, capsys):

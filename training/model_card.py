@@ -153,6 +153,42 @@ def named_results(folder: Path) -> dict[str, Results | list]:
     return {name or MAIN: load_results(path) for path, name in names.items()}
 
 
+def check(options: argparse.Namespace) -> None:
+    """Refuses before anything is written.
+
+    Raises:
+        FileNotFoundError: if a folder or file is not there.
+        ValueError: if a card was written by hand, figures are of another checkpoint, or the README
+            has no place for them.
+    """
+    checkpoint_facts(options.checkpoint)
+    card = options.checkpoint / "README.md"
+    if is_written_by_hand(card):
+        raise ValueError(f"{card} was written by hand: move it elsewhere, so that it is not lost")
+    for path in filter(None, [options.template, options.readme]):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is no file: name a template, or a README with marks")
+    if options.readme:
+        _parts_of_readme(options.readme.read_text(encoding="utf-8"))
+    for report in options.results:
+        results = load_results(Path(report.rpartition("=")[2]))
+        if isinstance(results, list):
+            continue
+        measured = {row["fingerprint"] for row in results.about["checkpoints"]}
+        if fingerprint_of(options.checkpoint) not in measured:
+            raise ValueError(
+                f"{report} was not measured on the weights in {options.checkpoint}: evaluate them, "
+                "python -m training.evaluation --checkpoint"
+            )
+
+
+def fingerprint_of(folder: Path) -> str:
+    """The fingerprint that an evaluation gives a checkpoint's weights and settings."""
+    from training.evaluation.generation import load_checkpoint
+
+    return load_checkpoint(str(folder))[1]
+
+
 def keep_results(folder: Path, report: str) -> Path:
     """Puts a report's figures beside a checkpoint, where its card finds them.
 
@@ -183,7 +219,10 @@ def load_results(path: Path) -> Results | list:
     """
     path = Path(path)
     if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: name a report of an evaluation") from error
         if isinstance(stored, list):
             return stored
     return Results.load(path)
@@ -283,11 +322,18 @@ def with_figures(readme: str, results: Named, template: Path = CARDS / "readme_f
     Raises:
         ValueError: if it does not have both marks.
     """
+    before, after = _parts_of_readme(readme)
+    figures = _fill(template, results, {}).strip()
+    return f"{before}{README_BEGIN}\n{figures}\n{README_END}{after}"
+
+
+def _parts_of_readme(readme: str) -> tuple[str, str]:
+    """What stands before and behind the two marks."""
     before, begin, rest = readme.partition(README_BEGIN)
     _, end, after = rest.partition(README_END)
     if not (begin and end):
         raise ValueError(f"put {README_BEGIN} and {README_END} where the figures shall stand")
-    return f"{before}{begin}\n{_fill(template, results, {}).strip()}\n{end}{after}"
+    return before, after
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -297,7 +343,10 @@ def _read(path: Path) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     import jinja2
 
-    parser = argparse.ArgumentParser(description="Write a checkpoint's card from its figures.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.model_card",
+        description="Write a checkpoint's card from its figures.",
+    )
     parser.add_argument("checkpoint", type=Path, help="folder of the pipeline")
     parser.add_argument(
         "--results",
@@ -311,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", type=Path, help="write the table of figures of this one, too")
     options = parser.parse_args(arguments)
     try:
-        checkpoint_facts(options.checkpoint)  # no other folder is written to
+        check(options)  # nothing is written before all can be
         for report in options.results:
             print(keep_results(options.checkpoint, report))
         print(write_card(options.checkpoint, template=options.template))

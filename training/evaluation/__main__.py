@@ -11,7 +11,8 @@ from pathlib import Path
 
 EPILOGUE = """\
 A data set is a folder of Parquet files, a name on the Hub, or a folder with voice/ and face/ in
-which the files of a pair share their stem (optionally PAIRS.tsv: name, identity, gender, age).
+which the files of a pair share their stem; there PAIRS.tsv, with tabs, may say more: name (the
+stem), identity (who speaks), gender (female or male), age (years). Such a folder has no splits.
 The output folder holds results.json, charts.json, report.md and report.html; faces are shown in the
 last only where the data set is the synthetic cast. What takes long (predictions, images, what is
 read from them) is kept in the cache: a run that was killed continues, and a second one is fast.
@@ -78,8 +79,13 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--true-faces needs a folder for each of --faces, in their order")
     if options.voices and not options.checkpoints:
         raise ValueError("--voices are for a checkpoint to hear: name one with --checkpoint")
-    if options.rounds < 100 or any(not 0.5 <= s <= 60 for s in options.seconds):
-        raise ValueError("--rounds must be at least 100, --seconds from 0.5 to 60")
+    if options.rounds < 100:
+        raise ValueError(f"--rounds must be at least 100, got {options.rounds}")
+    if any(not 0.5 <= seconds <= 60 for seconds in options.seconds):
+        raise ValueError("--seconds must be from 0.5 to 60")
+    if options.limit is not None and options.limit < 2:
+        raise ValueError("--limit must be at least 2: one pair cannot be told apart from others")
+    _check_data_set(Path(options.dataset))
     names = [Path(folder).resolve().name for folder in [*options.faces, *options.true_faces]]
     if len(set(names)) < len(names):
         raise ValueError(f"two folders of faces are called alike ({', '.join(names)}): rename one")
@@ -89,6 +95,20 @@ def check(options: argparse.Namespace) -> None:
     if Path(options.output).is_file():
         raise ValueError(f"{options.output} is a file: name a folder for the report")
     options.seconds = sorted(set(options.seconds))
+
+
+def _check_data_set(folder: Path) -> None:
+    """Whether a folder is a data set at all; whatever is none may be a name on the Hub."""
+    if not folder.is_dir():
+        if folder.is_absolute() or len(folder.parts) > 2 or folder.is_file():
+            raise FileNotFoundError(f"{folder} is no folder: name one with pairs, see --help")
+        return
+    inside = {path.name for path in folder.iterdir()}
+    if "README.md" not in inside and not {"voice", "face"} & inside:
+        raise FileNotFoundError(
+            f"{folder} holds no data set: neither Parquet files with a README.md, nor voice/ and "
+            "face/, see --help"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -105,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_report(Path(options.output), results, pictures)
     except (ImportError, OSError, ValueError) as error:
         sys.exit(f"{error}")
+    except KeyboardInterrupt:
+        print("\nstopped; what was made is kept: the same command continues", file=sys.stderr)
+        sys.exit(130)
     print(f"{options.output}/report.html shows it, {options.output}/report.md is for reading here")
 
 

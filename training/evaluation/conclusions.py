@@ -39,6 +39,7 @@ CARD_FIGURES = (
     ("faces", "voices", "gender_accuracy_male"),
     ("faces", "voices", "gender_accuracy_female"),
 )
+FEW_SPEAKERS = 30  # fewer are an anecdote
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def conclude(results: Results) -> list[Conclusion]:
     for kind in KINDS:
         for system in main_systems(results, kind):
             found += share_of_the_ceiling(results, kind, system)
-    for rule in (identity_and_diversity, not_told, controls, rests_on):
+    for rule in (identity_and_diversity, not_told, controls, few_speakers, rests_on):
         found += rule(results)
     return sorted(found, key=lambda conclusion: not conclusion.warning)
 
@@ -541,6 +542,18 @@ def _of_the_ignorant(results: Results) -> dict[tuple[str, str], list[Record]]:
         if (table, measure) in asked and record.interval is not None and record.chance is not None:
             found.setdefault((record.system, record.kind), []).append(record)
     return found
+
+
+def few_speakers(results: Results) -> list[Conclusion]:
+    """A warning where so few speakers were measured that most figures can show nothing."""
+    count = (results.about.get("dataset") or {}).get("speakers")
+    if count is None or count >= FEW_SPEAKERS:
+        return []
+    text = (
+        f"{count} speakers: what is not clear among so few may still be there, and what looks "
+        "clear may be an accident. Measure more before concluding anything."
+    )
+    return [Conclusion("rests", "Too few speakers for conclusions.", text, warning=True)]
 
 
 def rests_on(results: Results) -> list[Conclusion]:

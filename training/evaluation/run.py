@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dataset_scripts.faces import get_recogniser
-from training.data import check_same_teacher
+from training.data import SAMPLING_RATE, check_same_teacher
 from training.evaluation import controls, generation, sheets, tables, voices
 from training.evaluation.chart_data import chart_data
 from training.evaluation.instruments import Judge
@@ -70,6 +70,7 @@ def evaluate(options: argparse.Namespace) -> tuple[Results, Pictures | None]:
         controls.probe_traits(results, subjects, labels, probed, options.rounds, options.seed)
 
     # 4. What a reader should see
+    results.notes += notes_on(subjects, bench.seconds)
     results.about["shares"] = bench.missed
     results.charts = chart_data(subjects, labels, [*embeddings, *faces], bench.original)
     may_be_shown = subjects.is_cast or options.with_pictures
@@ -176,7 +177,7 @@ def about(
         "rounds": options.rounds,
         "dataset": {
             "name": subjects.name,
-            "split": subjects.split,
+            "split": subjects.split or None,
             "fingerprint": subjects.fingerprint,
             "teacher": subjects.teacher,
             "pairs": len(subjects),
@@ -202,6 +203,23 @@ def about(
         "faces": [Path(folder).resolve().name for folder in options.faces],
         "seconds": bench.seconds,
     }
+
+
+def notes_on(subjects: Subjects, seconds: list[float]) -> list[str]:
+    """What a reader must know of the recordings and the floors, in sentences."""
+    lasting = np.asarray([len(subjects.speech(i)) for i in range(len(subjects))]) / SAMPLING_RATE
+    shorter = float((lasting < max(seconds)).mean())
+    notes = [
+        f"Recordings last {np.median(lasting):.1f} s (median); {shorter:.0%} are shorter than "
+        f"{max(seconds):g} s and were heard whole.",
+        f"Groups of fewer than {tables.FEWEST_IN_A_GROUP} speakers stand in no table by group.",
+    ]
+    if subjects.training is None:
+        notes.append(
+            "There is no training split: the floors are averages of these very pairs, a little "
+            "higher than an honest guess could be."
+        )
+    return notes
 
 
 def _check_teachers(subjects: Subjects, checkpoints: list[Checkpoint]) -> None:

@@ -189,8 +189,9 @@ def load_subjects(
     else:
         subjects = _from_data_set(dataset, split, Path(cache), limit)
     if len(np.unique(subjects.speakers)) < 2:
+        why = "the limit leaves" if limit == 1 else f"{dataset} has"
         raise ValueError(
-            f"{dataset} has pairs of one speaker, whom nobody can be told apart from: evaluate two "
+            f"{why} pairs of one speaker, whom nobody can be told apart from: evaluate two "
             "speakers or more"
         )
     return subjects
@@ -225,7 +226,7 @@ def _from_data_set(dataset: str, split: str, cache: Path, limit: int | None) -> 
         traits=[pairs.traits[row] for row in rows],
         voice_parameters=[pairs.voice_parameters[row] for row in rows],
         centre=known.mean(0),
-        centred_by="its own mean" if training is None else "the training split's mean",
+        centred_by="the mean of these pairs" if training is None else "the training split's mean",
         training=training,
         read_speech=speech,
     )
@@ -281,15 +282,19 @@ def _from_folder(folder: Path, cache: Path, limit: int | None) -> Subjects:
     notes = _notes_of(folder / "PAIRS.tsv")
     names = sorted(voices)
     speakers = np.asarray([notes.get(name, {}).get("identity") or name for name in names])
+    strangers = sorted(set(notes) - set(names))
+    if strangers:
+        raise ValueError(
+            f"PAIRS.tsv names {strangers[0]}, which has no recording: take its row out"
+        )
+    genders = _known_genders(_stated_gender(name, notes.get(name, {})) for name in names)
+    ages = np.asarray([_age_of(name, notes.get(name, {}).get("age") or "") for name in names])
     rows = spread_over_speakers(speakers, limit)
     names, speakers = [names[row] for row in rows], speakers[rows]
     store = Store(cache / "evaluation")
     faces, found = _aligned([pictures[name] for name in names], store, folder.resolve().name)
     embeddings = _embedded(faces, store, folder.resolve().name)
     recordings = [voices[name] for name in names]
-
-    def note(name: str, what: str) -> str:
-        return (notes.get(name, {}).get(what) or "").strip()
 
     return Subjects(
         name=folder.resolve().name,
@@ -301,12 +306,12 @@ def _from_folder(folder: Path, cache: Path, limit: int | None) -> Subjects:
         faces=faces,
         face_found=found,
         embeddings=embeddings,
-        genders=_known_genders(note(name, "gender") for name in names),
-        ages=np.asarray([_age_of(name, note(name, "age")) for name in names]),
+        genders=genders[rows],
+        ages=ages[rows],
         traits=[{} for _ in names],
         voice_parameters=[{} for _ in names],
         centre=embeddings.mean(0),
-        centred_by="its own mean",
+        centred_by="the mean of these pairs",
         training=None,
         read_speech=lambda index: _read_speech(recordings[index]),
     )
@@ -350,13 +355,23 @@ def _notes_of(path: Path) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in reader}
 
 
+def _stated_gender(name: str, row: dict[str, str]) -> str:
+    stated = (row.get("gender") or "").strip()
+    if stated.lower() not in GENDERS:
+        raise ValueError(
+            f"PAIRS.tsv gives {name} the gender {stated!r}: write female, male, f, m, or nothing"
+        )
+    return stated
+
+
 def _age_of(name: str, text: str) -> float:
     try:
-        return float(text or "nan")
-    except ValueError as error:
-        raise ValueError(
-            f"PAIRS.tsv gives {name} the age {text!r}: write years, or nothing"
-        ) from error
+        age = float(text.strip() or "nan")
+    except ValueError:
+        age = -1.0
+    if age < 0 or age > 130:
+        raise ValueError(f"PAIRS.tsv gives {name} the age {text!r}: write years, or nothing")
+    return age
 
 
 class PictureFiles(Sequence):

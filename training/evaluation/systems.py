@@ -17,7 +17,7 @@ import numpy as np
 from training.evaluation.instruments import Readings
 from training.evaluation.subjects import Subjects
 
-FEWEST_IN_A_CELL = 5  # speakers; an oracle's rarer group is given the next larger one's face
+FEWEST_IN_A_CELL = 2  # speakers; an oracle's rarer group is given the next larger one's face
 FACES_IN_AN_AVERAGE = 200
 
 
