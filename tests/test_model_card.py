@@ -311,3 +311,18 @@ def test_the_space_claims_no_more_than_was_measured():
     assert gender.interval[0] > 0.5 and "show of a voice is perceived gender" in said
     assert ("age is not read" in said) is (age.interval[0] <= 0)
     assert ("nor is their build" in said) is (build.interval[0] <= 0)
+
+
+def test_the_known_answers_in_the_trainings_readme_are_the_results():
+    text = " ".join((ROOT / "training" / "README.md").read_text().split())
+    real = named_results(DEMO)["real pairs"]
+    faces = {"table": "association", "kind": "faces", "system": "paper_from_voice: faces"}
+    for where in (
+        {"table": "feature_similarity", "system": "constant", "measure": "cosine_raw"},
+        faces | {"measure": "auc"},
+        faces | {"measure": "auc_same_gender"},
+    ):
+        record = real.find(**where)
+        value, low, high = (f"{v:.3f}".lstrip("0") for v in (record.value, *record.interval))
+        assert f"{value} [{low}, {high}]" in text
+    assert real.find(table="association", system="constant", measure="auc").value == 0.5
