@@ -9,8 +9,7 @@ from dataset_scripts.synthetic_cast.geometry import SHAPE_GROUPS
 from dataset_scripts.synthetic_cast.traits import Traits, VoiceParameters
 from tests.evaluated import AGE, GENDER, SKIN, labels_of, make_subjects
 from training.evaluation import controls
-from training.evaluation.controls import SHOULD, SHOULD_NOT
-from training.evaluation.results import Results
+from training.evaluation.results import SHOULD, SHOULD_NOT, Results
 from training.evaluation.systems import System, embeddings_system
 from training.evaluation.tables import compare_with_gallery
 from training.measures.association import associate

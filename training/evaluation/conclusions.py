@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.evaluation import wording
-from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
+from training.evaluation.results import DIFFERENCES, KINDS, SHOULD, SHOULD_NOT, Record, Results
 from training.evaluation.wording import called, figure_text, measure_name, number
 
 GENDER_AND_AGE_FLOORS = {
@@ -22,7 +22,6 @@ KNOWS_NOTHING = ("constant", "average face")  # must score chance, as shuffled v
 ROUNDING = 1e-9  # an interval without width may miss its chance by so much
 MATCHING = (("association", "auc"), ("retrieval", "recall_at_10"))
 WITHIN_GENDER = (("association", "auc_same_gender"), ("association", "matching_1_in_2_same_gender"))
-SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
 APART = (DIFFERENCES, SHOULD_NOT, SHOULD)  # tables with a form of their own
 TRUE_VOICE = "true voice parameters"  # the probe that shows how much a law allows
 HARDLY = 0.6  # an AUC whose interval ends below this is called hardly better than chance

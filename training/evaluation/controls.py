@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.results import Results
+from training.evaluation.results import SHOULD, SHOULD_NOT, Results
 from training.evaluation.subjects import ANCESTRIES, Subjects
 from training.evaluation.systems import System
 from training.evaluation.tables import Labels
@@ -46,7 +46,6 @@ NOSE_SHAPE = (
 UNDER_A_LAW = ("gender", "age", "lower_face")
 NOT_PROBED = ("shape", "seed")  # of the shape, the nose is; the seed is of freckles and strands
 VOICE_PARAMETERS = ("pitch_hz", "formant_ratio", "rate_ratio", "breathiness")
-SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
 
 
 def shuffled(system: System, speakers: np.ndarray, labels: np.ndarray | None, seed: int) -> System:

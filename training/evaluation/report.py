@@ -30,8 +30,6 @@ from training.evaluation.charts import (
 from training.evaluation.conclusions import (
     APART,
     KNOWS_NOTHING,
-    SHOULD,
-    SHOULD_NOT,
     Conclusion,
     as_markdown,
     by_claim,
@@ -41,7 +39,7 @@ from training.evaluation.conclusions import (
     probed,
     sign_of,
 )
-from training.evaluation.results import DIFFERENCES, KINDS, Record, Results
+from training.evaluation.results import DIFFERENCES, KINDS, SHOULD, SHOULD_NOT, Record, Results
 
 MOST_COLUMNS = 7  # more cannot be read side by side
 MOST_OTHERS = 4  # systems that one is compared with in a table

@@ -15,6 +15,7 @@ from training.measures.resampling import Figure
 FORMAT = 1
 KINDS = ("embeddings", "faces")
 DIFFERENCES = "differences"
+SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
 BRIEF_GROUPS = ("gender", "age group")
 BRIEF_DIFFERENCES = (": auc", ": recall_at_10", ": gender_balanced_accuracy", ": age_r")
 

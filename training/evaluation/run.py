@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from dataset_scripts.faces import get_recogniser
-from training.data import SAMPLING_RATE, check_same_teacher
+from training.data import check_same_teacher
 from training.evaluation import controls, generation, sheets, tables, voices
 from training.evaluation.chart_data import chart_data
 from training.evaluation.instruments import Judge
 from training.evaluation.report import Pictures
 from training.evaluation.results import Results
-from training.evaluation.store import fingerprint
 from training.evaluation.subjects import Subjects, load_subjects, load_voices
 from training.evaluation.systems import System
 from training.evaluation.tables import Labels, Tables
@@ -91,8 +90,7 @@ def measure(
         subjects.speakers, about["rounds"], about["seed"], controls.base_voices(subjects)
     )
     groups = list(tables.groups_of(subjects, labels))
-    recordings = np.asarray([fingerprint(subjects.speech(i)) for i in range(len(subjects))])
-
+    recordings, _ = subjects.recordings
     found = Tables(results, bootstrap, groups)
     for system in _progress([*embeddings, bench.original, *faces]):
         if system is not bench.original:
@@ -207,7 +205,7 @@ def about(
 
 def notes_on(subjects: Subjects, seconds: list[float]) -> list[str]:
     """What a reader must know of the recordings and the floors, in sentences."""
-    lasting = np.asarray([len(subjects.speech(i)) for i in range(len(subjects))]) / SAMPLING_RATE
+    _, lasting = subjects.recordings
     shorter = float((lasting < max(seconds)).mean())
     notes = [
         f"Recordings last {np.median(lasting):.1f} s (median); {shorter:.0%} are shorter than "

@@ -108,6 +108,16 @@ class Subjects:
         """The recording of a pair, (samples,) float32 at 16 kHz, -1 to 1."""
         return self.read_speech(index)
 
+    @functools.cached_property
+    def recordings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which recording each pair has, (N,) fingerprints, and how long it is, (N,) seconds."""
+        found = []
+        for index in range(len(self)):
+            speech = self.speech(index)
+            found.append((fingerprint(speech), len(speech) / SAMPLING_RATE))
+        recordings, seconds = zip(*found, strict=True)
+        return np.asarray(recordings), np.asarray(seconds)
+
     def groups(self) -> dict[str, np.ndarray]:
         """By what a figure is broken down, and the name of each pair's group, (N,) str.
 

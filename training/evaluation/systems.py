@@ -16,6 +16,7 @@ import numpy as np
 
 from training.evaluation.instruments import Readings
 from training.evaluation.subjects import Subjects
+from training.measures.retrieval import speaker_gallery
 
 FEWEST_IN_A_CELL = 2  # speakers; an oracle's rarer group is given the next larger one's face
 FACES_IN_AN_AVERAGE = 200
@@ -82,8 +83,8 @@ def embedding_floors(subjects: Subjects, genders: np.ndarray, age_groups: np.nda
     donors = Donors.of(subjects, genders, age_groups)
 
     def floor(name: str, genders: Any, ages: Any) -> System:
-        raw = donors.for_each(lambda rows: donors.mean_embedding(rows), genders, ages)
-        return embeddings_system(name, "floor", raw, subjects.centre)
+        means, which = donors.of_cells(donors.mean_embedding, genders, ages)
+        return embeddings_system(name, "floor", means[which], subjects.centre)
 
     nobody = np.full(len(genders), "")
     constant = np.repeat(subjects.centre[None], len(genders), 0)
@@ -116,8 +117,7 @@ def face_floors(
         ("average face of the gender", genders, nobody),
         ("average face of the gender and age group", genders, age_groups),
     ):
-        cells, which = np.unique(np.stack([of_genders, of_ages]), axis=1, return_inverse=True)
-        pictures = np.stack([donors.average_face(donors.rows(*cell)) for cell in cells.T])
+        pictures, which = donors.of_cells(donors.average_face, of_genders, of_ages)
         readings = read(pictures, name).take(which)
         floors.append(faces_system(name, "floor", readings))
     return floors
@@ -174,17 +174,16 @@ class Donors:
             return rows
         return self.rows(gender, "") if group else self.rows("", "")
 
-    def for_each(self, function: Callable, genders: np.ndarray, groups: np.ndarray) -> np.ndarray:
-        """`function` of the rows that each pair's gender and group call for, (N, ...)."""
+    def of_cells(
+        self, function: Callable, genders: np.ndarray, groups: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`function` of each cell's rows (cells, ...), and the cell of each of N pairs (N,)."""
         cells, which = np.unique(np.stack([genders, groups]), axis=1, return_inverse=True)
-        return np.stack([function(self.rows(*cell)) for cell in cells.T])[which]
+        return np.stack([function(self.rows(*cell)) for cell in cells.T]), which
 
     def mean_embedding(self, rows: np.ndarray) -> np.ndarray:
         """(D,): the mean over speakers of each one's mean embedding."""
-        _, who = np.unique(self.speakers[rows], return_inverse=True)
-        sums = np.zeros((who.max() + 1, self.embeddings.shape[1]))
-        np.add.at(sums, who, self.embeddings[rows])
-        return (sums / np.bincount(who)[:, None]).mean(0)
+        return speaker_gallery(self.embeddings[rows], self.speakers[rows])[0].mean(0)
 
     def average_face(self, rows: np.ndarray) -> np.ndarray:
         """(S, S, 3) uint8: the mean of up to 200 speakers' aligned faces, a picture each."""
@@ -207,7 +206,7 @@ def embedding_ceilings(subjects: Subjects) -> list[System]:
 
 
 def another_picture(subjects: Subjects) -> np.ndarray | None:
-    """(N, D): for each pair the embedding of the speaker's next picture; None if somebody has one.
+    """(N, D): for each pair the embedding of the speaker's next picture; None if one has no other.
 
     How alike two pictures of one person are is the ceiling of what a perfect listener could score.
     (The gallery's face of a speaker, the mean of all pictures, holds this one, too: in retrieval

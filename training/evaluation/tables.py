@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.results import Record, Results
+from training.evaluation.results import DIFFERENCES, Record, Results
 from training.evaluation.subjects import Subjects
 from training.evaluation.systems import System
 from training.measures import (
@@ -134,7 +134,7 @@ class Tables:
             self.results.records.append(
                 Record.of(
                     figure.minus(rival),
-                    table="differences",
+                    table=DIFFERENCES,
                     kind=kind,
                     system=one.name,
                     role=one.role,
@@ -172,10 +172,8 @@ def compare_embeddings(tables: Tables, subjects: Subjects, labels: Labels, syste
     gallery, speakers, _ = gallery_of(subjects)
     for score in ("cosine", "l1", "l2"):
         ranks = retrieval.ranks(system.centred, gallery, subjects.speakers, speakers, score)
-        if score == "cosine":
-            tables.add("retrieval", system, retrieval.retrieval, ranks, GALLERY_SIZES)
-        else:
-            tables.add("retrieval", system, _retrieval_by, ranks, score)
+        suffix = "" if score == "cosine" else f"_{score}"
+        tables.add("retrieval", system, _retrieval, ranks, suffix)
     tables.add("association", system, _associate, compare_with_gallery(subjects, labels, system))
 
 
@@ -194,10 +192,10 @@ def _associate(bootstrap, compared: association.Comparison, kept=None) -> dict[s
     return association.associate(bootstrap, compared, kept, restrictions=restrictions)
 
 
-def _retrieval_by(bootstrap, ranks, score: str, kept=None) -> dict[str, Figure]:
-    """Retrieval by another score than the cosine; the names say which."""
+def _retrieval(bootstrap, ranks, suffix: str, kept=None) -> dict[str, Figure]:
+    """Retrieval; the suffix of the names says by which score, where it is not the cosine."""
     figures = retrieval.retrieval(bootstrap, ranks, GALLERY_SIZES, kept=kept)
-    return {f"{name}_{score}": figure for name, figure in figures.items()}
+    return {f"{name}{suffix}": figure for name, figure in figures.items()}
 
 
 def gallery_of(subjects: Subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -82,7 +82,7 @@ def _imagine(
     families = None if families is None else families[rows]
     bootstrap = SpeakerBootstrap(names, *_resampling(results), families)
     found = bench.imagine_several(checkpoint, recordings, rows, FACES_EACH)
-    for decoder, (_, readings) in found.items():
+    for decoder, readings in found.items():
         yield checkpoint.calls(f"{decoder} from voice"), readings, bootstrap, rows
 
 

@@ -176,7 +176,7 @@ class Workbench:
 
     def imagine_several(
         self, checkpoint: Checkpoint, recordings: Subjects | Voices, rows: np.ndarray, count: int
-    ) -> dict[str, tuple[np.ndarray, Readings]]:
+    ) -> dict[str, Readings]:
         """Several faces of some recordings, by each decoder.
 
         Args:
@@ -186,7 +186,7 @@ class Workbench:
             count: n, faces of each.
 
         Returns:
-            By decoder: images (V, n, S, S, 3) uint8 and what is read from them, V n rows.
+            By decoder: what is read from the images, V n rows.
         """
         predicted = self.predict(checkpoint, recordings)
         ids = recordings.names if isinstance(recordings, Voices) else recordings.pair_ids
@@ -198,8 +198,7 @@ class Workbench:
             key = checkpoint.calls(f"{decoder.name} from {recordings.name}, {count} each")
             flat = draws.reshape(-1, draws.shape[-1])
             images = self._decode(checkpoint, decoder, flat, each, key)
-            shape = (len(rows), count, *images.shape[1:])
-            found[decoder.name] = np.reshape(images, shape), self.read(images, key)
+            found[decoder.name] = self.read(images, key)
         return found
 
     def _draw(
