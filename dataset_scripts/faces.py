@@ -8,7 +8,7 @@ import functools
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class FaceRecogniser(Protocol):
 
     name: str
     embedding_size: int
+    network: Any  # torch module: faces (batch, 3, S, S) from 0 to 1 to embeddings, differentiable
 
     def embed(self, faces: np.ndarray) -> np.ndarray:
         """Embeds aligned faces.
@@ -52,7 +53,7 @@ class FaceRecogniser(Protocol):
 
 
 class DlibRecogniser:
-    """dlib's ResNet recogniser (128-D, public domain), run in torch: see `dlib_network`.
+    """dlib's ResNet recogniser (128-D, public domain), run in torch.
 
     Args:
         device: a torch device.
@@ -63,10 +64,9 @@ class DlibRecogniser:
     embedding_size = 128
 
     def __init__(self, device: str = "cpu", batch_size: int = 32):
-        from dataset_scripts.dlib_network import DlibFaceNetwork
+        from modeling_speech2face import DlibFaceRecogniser
 
-        weights = _model_file("dlib_face_recognition_resnet_model_v1.dat")
-        self.network = DlibFaceNetwork.from_dlib_file(weights).to(device)
+        self.network = DlibFaceRecogniser.from_dlib().to(device)
         self.device = device
         self.batch_size = batch_size
 
@@ -81,17 +81,9 @@ class DlibRecogniser:
     def _embed_batch(self, faces: np.ndarray):
         import torch
 
-        from dataset_scripts.dlib_network import INPUT_SIZE
-
         batch = torch.from_numpy(np.ascontiguousarray(faces)).to(self.device).permute(0, 3, 1, 2)
-        batch = batch.float()  # (batch, 3, size, size), 0..255
-        if batch.shape[-1] != INPUT_SIZE:
-            shrinks = batch.shape[-1] > INPUT_SIZE
-            batch = torch.nn.functional.interpolate(
-                batch, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=shrinks
-            )
         with torch.inference_mode():
-            return self.network(batch)
+            return self.network(batch.float() / 255)
 
 
 RECOGNISERS = {"dlib": DlibRecogniser}  # a further backend joins here
@@ -211,14 +203,44 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZ
     import dlib
 
     _check_picture(image)
+    return dlib.extract_image_chip(np.ascontiguousarray(image), _chip(landmarks, size))
+
+
+def align_points(points: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
+    """Where points of a picture lie in the face that `align_face` cuts out of it.
+
+    Args:
+        points: (..., 2) pixels of the picture.
+        landmarks: (5, 2) pixels, the same as `align_face` was given.
+        size: of the aligned face, pixels.
+
+    Returns:
+        (..., 2) float32 pixels of the aligned face.
+    """
+    chip = _chip(landmarks, size)
+    rect = chip.rect
+    left, top, right, bottom = rect.left(), rect.top(), rect.right(), rect.bottom()
+    middle = np.array([left + right, top + bottom]) / 2
+    cos, sin = np.cos(chip.angle), np.sin(chip.angle)
+    offset = (np.asarray(points, np.float64) - middle) @ np.array([[cos, -sin], [sin, cos]])
+    scale = (size - 1) / np.array([right - left, bottom - top])
+    return ((offset + middle - (left, top)) * scale).astype(np.float32)
+
+
+def _chip(landmarks: np.ndarray, size: int):
+    """Where in its picture an aligned face lies: dlib's rectangle and angle."""
+    import dlib
+
     if np.shape(landmarks) != (5, 2):
         raise ValueError(f"expected 5 landmarks (5, 2), got {np.shape(landmarks)}")
-    points = dlib.points([dlib.point(round(x), round(y)) for x, y in landmarks.tolist()])
+    points = dlib.points(
+        [dlib.point(round(x), round(y)) for x, y in np.asarray(landmarks).tolist()]
+    )
     left, top = np.min(landmarks, axis=0)
     right, bottom = np.max(landmarks, axis=0)
     box = dlib.rectangle(int(left), int(top), int(right), int(bottom))
     shape = dlib.full_object_detection(box, points)
-    return dlib.get_face_chip(np.ascontiguousarray(image), shape, size, CHIP_PADDING)
+    return dlib.get_face_chip_details(shape, size, CHIP_PADDING)
 
 
 def _area(face: DetectedFace) -> int:

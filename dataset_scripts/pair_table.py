@@ -59,6 +59,8 @@ def pair_features(face_embedding_size: int):
             "age": number,
             "language": text,
             "landmarks": List(List(number, length=2)),
+            "normalized_face": Image(),  # the cast's: frontal, neutral, evenly lit
+            "normalized_landmarks": List(List(number, length=2)),
             "traits": struct(Traits),
             "voice_parameters": struct(VoiceParameters),
             "voice_id": text,
@@ -97,6 +99,8 @@ def new_pair(
         "age": video.age,
         "language": video.language,
         "landmarks": None,
+        "normalized_face": None,
+        "normalized_landmarks": None,
         "traits": video.traits,
         "voice_parameters": video.voice_parameters,
         "voice_id": video.voice_id,

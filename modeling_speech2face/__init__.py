@@ -21,14 +21,19 @@ _HOMES = {
     "AudioError": "audio",
     "load_audio": "audio",
     "resample": "audio",
+    "DlibFaceRecogniser": "modeling_face_recogniser",
     "FaceEmbeddingProjection": "modeling_face_decoder",
+    "NormalizedFaceDecoder": "modeling_face_decoder",
+    "NormalizedFaceDecoderOutput": "modeling_face_decoder",
     "faces_to_latents": "modeling_face_decoder",
     "latents_to_faces": "modeling_face_decoder",
     "patch_size_of": "modeling_face_decoder",
+    "thin_plate_spline": "spline_warp",
+    "warp": "spline_warp",
     "Speech2FacePipeline": "pipeline_speech2face",
     "Speech2FacePipelineOutput": "pipeline_speech2face",
-    "contact_sheet": "pipeline_speech2face",
-    "enlarge": "pipeline_speech2face",
+    "contact_sheet": "pictures",
+    "enlarge": "pictures",
     "GeneratedImage": "provenance",
     "describe": "provenance",
     "read_provenance": "provenance",
@@ -44,18 +49,18 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
     from .modeling_face_decoder import (
         FaceEmbeddingProjection,
+        NormalizedFaceDecoder,
+        NormalizedFaceDecoderOutput,
         faces_to_latents,
         latents_to_faces,
         patch_size_of,
     )
+    from .modeling_face_recogniser import DlibFaceRecogniser
     from .modeling_speech2face import Speech2FaceModel, Speech2FaceOutput
-    from .pipeline_speech2face import (
-        Speech2FacePipeline,
-        Speech2FacePipelineOutput,
-        contact_sheet,
-        enlarge,
-    )
+    from .pictures import contact_sheet, enlarge
+    from .pipeline_speech2face import Speech2FacePipeline, Speech2FacePipelineOutput
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
+    from .spline_warp import thin_plate_spline, warp
     from .voice_activity import NoSpeechError, speech_probabilities
 
 

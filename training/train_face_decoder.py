@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from training.checkpoints import (
     Progress,
     StopRequest,
+    average_of,
+    log_sheet,
     parameter_groups,
     resume,
     run_command,
@@ -24,7 +26,7 @@ from training.checkpoints import (
     steps_to_go,
 )
 from training.configuration import FaceDecoderTraining
-from training.data import Pairs, load_pairs, rows_of_batch
+from training.data import Pairs, centred, load_pairs, rows_of_batch
 
 SHEET_FACES = 8  # columns of a sample sheet
 
@@ -78,7 +80,7 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
     noise_scheduler = DDPMScheduler(**config.scheduler)
     optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
-    average, progress = _average(config, decoder), Progress()
+    average, progress = average_of(config, decoder), Progress()
     accelerator.register_for_checkpointing(average, progress)
     accelerator.init_trackers("tensorboard")
     resume(accelerator, config)
@@ -114,7 +116,7 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
                 recent.clear()
             if progress.step % config.sample_every == 0 and accelerator.is_main_process:
                 sheet = sample_sheet(config, decoder, average, pairs, validation)
-                _log_sheet(accelerator, config, sheet, progress.step)
+                log_sheet(accelerator, config, sheet, progress.step)
             last = stop.asked or progress.step in (config.steps, stop_at_step)
             if progress.step % config.checkpoint_every == 0 or last:
                 save_checkpoint(accelerator, config, progress.step)
@@ -155,21 +157,10 @@ def build_decoder(config: FaceDecoderTraining, pairs: Pairs) -> FaceDecoder:
             "face_recogniser": pairs.teacher,
             "face_embedding_size": pairs.embeddings.shape[1],
             "cross_attention_dim": unet.config.cross_attention_dim,
-            "embedding_scale": float(1 / _centred(pairs, pairs).std()),
+            "embedding_scale": float(1 / centred(pairs, pairs).std()),
         }
     )
     return FaceDecoder(unet.to(memory_format=torch.channels_last), projection)
-
-
-def _centred(of: Pairs, by: Pairs) -> np.ndarray:
-    """Embeddings (N, D) of one split, centred by the mean over another (the training split)."""
-    return of.embeddings - by.embeddings.mean(0)
-
-
-def _average(config: FaceDecoderTraining, decoder: nn.Module) -> Any:
-    from diffusers.training_utils import EMAModel
-
-    return EMAModel(decoder.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
 
 
 class FaceBatches:
@@ -180,7 +171,7 @@ class FaceBatches:
     ):
         self.config, self.pairs = config, pairs
         self.process, self.processes = process, processes
-        self.centred = _centred(pairs, pairs)
+        self.centred = centred(pairs, pairs)
         self.spread = float(self.centred.std())
 
     def __call__(self, number: int, device: torch.device) -> dict[str, Tensor]:
@@ -327,7 +318,7 @@ def sample_sheet(
     """
     first = np.asarray([rows[0] for rows in validation.pairs_of_speakers()[:SHEET_FACES]])
     device = next(decoder.parameters()).device
-    embeddings = torch.from_numpy(_centred(validation, pairs)[first]).to(device)
+    embeddings = torch.from_numpy(centred(validation, pairs)[first]).to(device)
     average.store(decoder.parameters())
     average.copy_to(decoder.parameters())
     decoder.eval()
@@ -343,18 +334,6 @@ def sample_sheet(
     average.restore(decoder.parameters())
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, 3 S, faces S)
     return ((grid + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-
-
-def _log_sheet(accelerator: Any, config: FaceDecoderTraining, sheet: np.ndarray, step: int) -> None:
-    from PIL import Image
-
-    folder = Path(config.output) / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(sheet)
-    picture = picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
-    picture.save(folder / f"step-{step:06d}.png")
-    tracker = accelerator.get_tracker("tensorboard")
-    tracker.log_images({"samples": sheet[None]}, step=step, dataformats="NHWC")
 
 
 def finish(config: FaceDecoderTraining, decoder: FaceDecoder, average: Any, folder: Path) -> None:
@@ -377,7 +356,7 @@ def export(config: FaceDecoderTraining, checkpoint: str, folder: str) -> None:
     decoder = build_decoder(config, pairs)
     optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
-    average = _average(config, decoder)
+    average = average_of(config, decoder)
     accelerator.register_for_checkpointing(average, Progress())
     resume(accelerator, config, checkpoint)
     finish(config, accelerator.unwrap_model(decoder), average, Path(folder))

@@ -25,11 +25,12 @@ from dataset_scripts.pair_table import (
 )
 from dataset_scripts.splits import SPLITS
 from dataset_scripts.synthetic_cast.laws import LAWS, draw_member
+from dataset_scripts.synthetic_cast.normalized_faces import normalized_face
 from dataset_scripts.synthetic_cast.processes import run_tasks
 from dataset_scripts.synthetic_cast.traits import CastMember
 from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, render_voice
 
-BUILDER_VERSION = "1"
+BUILDER_VERSION = "2"
 SHARD_SPEAKERS = 20
 SHARDS_PER_FILE = 25  # 500 speakers
 ATTEMPTS = 5  # frames that are drawn until a face is found in one
@@ -178,12 +179,14 @@ def _pairs(member: CastMember, base: BaseVoice, config: CastConfig, redrawn: Cou
     clip_rng = np.random.default_rng([config.seed, index, CLIP_STREAM])
     clips = render_voice(member.voice, base, config.clips_per_speaker, clip_rng)
     speech = [(flac_bytes(clip), len(clip) / SAMPLING_RATE, _speech_ratio(clip)) for clip in clips]
+    normalized, normalized_landmarks = normalized_face(member.traits)
+    normalized = {"bytes": jpeg_bytes(normalized), "path": f"{member.speaker_id}.jpg"}
     rows = []
     for k in range(config.images_per_speaker):
         picture = _photograph(member, [config.seed, index, FRAME_STREAM, k], redrawn)
         if picture is None:
             continue
-        face, frontality, face_size = picture
+        face, landmarks, frontality, face_size = picture
         flac, duration, speech_ratio = speech[k % len(speech)]
         video_id = f"{member.speaker_id}/{k}"
         pair_id = hashlib.sha256(f"{video_id} 0 {duration}".encode()).hexdigest()[:16]
@@ -204,6 +207,9 @@ def _pairs(member: CastMember, base: BaseVoice, config: CastConfig, redrawn: Cou
                 "gender": member.traits.gender,
                 "age": member.traits.age,
                 "language": "en",
+                "landmarks": landmarks.tolist(),
+                "normalized_face": normalized,
+                "normalized_landmarks": normalized_landmarks.tolist(),
                 "traits": asdict(member.traits),
                 "voice_parameters": asdict(member.voice),
                 "voice_id": base.voice_id,
@@ -217,9 +223,9 @@ def _pairs(member: CastMember, base: BaseVoice, config: CastConfig, redrawn: Cou
 
 def _photograph(
     member: CastMember, stream: list[int], redrawn: Counter
-) -> tuple[np.ndarray, float, float] | None:
-    """The aligned face (224, 224, 3), its frontality (1: frontal) and its width in pixels."""
-    from dataset_scripts.faces import align_face, detect_faces
+) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+    """The aligned face (224, 224, 3), its landmarks (68, 2), frontality (1: frontal) and width."""
+    from dataset_scripts.faces import align_face, align_points, detect_faces
     from dataset_scripts.synthetic_cast.renderer import draw_frame
 
     for attempt in range(ATTEMPTS):
@@ -229,7 +235,13 @@ def _photograph(
         if faces:
             left, _, right, _ = faces[0].box
             frontality = np.cos(np.radians(frame.yaw)) * np.cos(np.radians(frame.pitch))
-            return align_face(image, faces[0].landmarks), float(frontality), float(right - left)
+            landmarks = _renderer().landmarks(member.traits, frame)
+            return (
+                align_face(image, faces[0].landmarks),
+                align_points(landmarks, faces[0].landmarks),
+                float(frontality),
+                float(right - left),
+            )
         redrawn["frames without a face"] += 1
     redrawn["pictures given up"] += 1
     return None

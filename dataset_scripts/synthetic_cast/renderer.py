@@ -11,6 +11,7 @@ from . import appearance, shaders
 from .frames import Background, Frame, draw_frame
 from .geometry import BODY, load_head_model
 from .hair import POINTS, HairGrower, Strands, scalp_cover
+from .landmarks import landmark_vertices
 from .traits import Traits
 
 __all__ = ["FaceRenderer", "Frame", "draw_frame"]
@@ -20,6 +21,7 @@ SHADOW_SIZE = 512  # pixels
 BACKDROP_SIZE = 32  # pixels, enlarged without steps when drawn
 HEAD_MIDDLE = np.array([0.0, 0.898, 0.06])  # metres, on the average head
 HEAD_HEIGHT = 0.235  # metres, chin to crown of the average head
+PIVOT = np.array([0.0, 0.80, 0.035])  # metres, about which a head turns; the shaders have it, too
 CACHED_PEOPLE = 16
 
 
@@ -54,6 +56,7 @@ class FaceRenderer:
         self._ears = _sample_mask(ears, topology.texture_uv)
         self._painter = appearance.SkinPainter(topology)
         self._grower = HairGrower(topology, self._ears)
+        self._landmark_vertices = landmark_vertices(topology)
         self._people: OrderedDict[Traits, _Person] = OrderedDict()
         self._build_targets()
         self._build_programs(lips)
@@ -83,6 +86,29 @@ class FaceRenderer:
             self._draw_shadow()
             picture = self._draw_picture(frame)
         return _photograph(picture, self.size, frame)
+
+    def landmarks(self, traits: Traits, frame: Frame) -> np.ndarray:
+        """Where the face's landmarks lie in the picture that `render` draws.
+
+        Args:
+            traits: who it is.
+            frame: how and where.
+
+        Returns:
+            (68, 2) float32 pixels, in the order of iBUG 300-W; those of the jaw stay on their
+            place of the skin, whatever outline a turned head shows.
+        """
+        coarse = self.model.express(self._person(traits).coarse, frame.expression)
+        points = self.model.subdivide(coarse)[0][self._landmark_vertices]  # (68, 3)
+        turned = PIVOT + (points - PIVOT) @ _rotation(frame.yaw, frame.pitch, frame.roll).T
+        weight = _head_weight(points[:, 1:2])
+        points = points + weight * (turned - points)
+        lens, _ = _camera(frame.camera)
+        seen = np.concatenate([points, np.ones((len(points), 1))], 1) @ lens.T  # (68, 4)
+        across, up = (seen[:, :2] / seen[:, 3:]).T
+        # Pixel 0 has its middle at 0, as in every picture of `faces`.
+        pixels = np.stack([(1 + across) / 2, (1 - up) / 2], 1) * self.size - 0.5
+        return pixels.astype(np.float32)
 
     def _person(self, traits: Traits) -> _Person:
         if traits in self._people:
@@ -441,6 +467,12 @@ def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
     return about_z @ about_y @ about_x
+
+
+def _head_weight(y: np.ndarray) -> np.ndarray:
+    """How much of the head's turn a point at height y takes part in, as `shaders.posed` has it."""
+    t = np.clip((y - 0.70) / 0.10, 0, 1)
+    return t * t * (3 - 2 * t)
 
 
 def _camera(camera) -> tuple[np.ndarray, np.ndarray]:
