@@ -52,7 +52,7 @@ from dataset_scripts.splits import SPLITS
 from dataset_scripts.units import Unit, UnitWork, unit_name
 
 BUILDER = "dataset_scripts.speech_face_pairs"
-BUILDER_VERSION = "1"
+BUILDER_VERSION = "2"
 SPARE_SECONDS = 60  # beyond what the extraction allows itself, before a video is given up
 
 

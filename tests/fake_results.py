@@ -3,7 +3,14 @@
 import numpy as np
 
 from training.evaluation.report import Case, Pictures
-from training.evaluation.results import Record, Results
+from training.evaluation.results import (
+    LAW_FROM_GENDER,
+    LAW_FROM_GENDER_AND_AGE,
+    LAW_FROM_VOICE,
+    WITH_TRUTH,
+    Record,
+    Results,
+)
 
 PAIRS, SPEAKERS = 656, 164
 GROUPS = {
@@ -37,6 +44,11 @@ FACES = [
 ]
 INDEPENDENT = ("skin_tone", "african", "asian", "eye_colour", "hair_cut", "hair_colour", "beard")
 LAWS = (("masculinity", 0.8, 0.9), ("age", 0.05, 0.6), ("lower_face", 0.2, 0.45))
+ALLOWED = (  # what the laws allow of the true face's measurements: mean r
+    (LAW_FROM_GENDER, "floor", 0.2),
+    (LAW_FROM_GENDER_AND_AGE, "floor", 0.25),
+    (LAW_FROM_VOICE, "ceiling", 0.35),
+)
 MEASUREMENTS = (
     "upper_lip_height lateral_upper_lip_heights jaw_width nose_height nose_width "
     "labio_oral_region mandibular_index intercanthal_index nasal_index vermilion_height_index "
@@ -89,6 +101,7 @@ def results(seed: int = 0) -> Results:
                 for measure, (value, chance) in figures.items():
                     _add(found, rng, table, measure, value, chance, where)
         _probes(found, rng, kind, "voice, 6 s" if kind == "embeddings" else systems[4][0])
+    _allowed(found)
     _differences(found, rng)
     _voices(found, rng)
     found.charts = charts(rng)
@@ -152,6 +165,7 @@ def _figures(kind: str, role: str, gender: float, beyond: float) -> dict[str, di
         "permuted_mean_r": (0.0, None),
     }
     tables["craniofacial_correlation_from_true"] = tables["craniofacial_correlation"]
+    tables[WITH_TRUTH] = tables["craniofacial_correlation"]
     if role == "system" or role == "ceiling" and beyond < 1:  # what a decoder made
         tables["identity_kept"] = {"identity_cosine": (0.70, None)}
         tables["kernel_distance"] = {"kernel_distance": (0.0123, None)}
@@ -209,6 +223,15 @@ def _probes(found: Results, rng, kind: str, system: str) -> None:
         if kind == "embeddings":
             add("what_it_should", trait, "true embedding", "ceiling", 0.95, 0.0)
             add("what_it_should", trait, "true voice parameters", "ceiling", allowed, 0.0)
+
+
+def _allowed(found: Results) -> None:
+    for name, role, r in ALLOWED:
+        for measure in (*(f"{name}_r" for name in MEASUREMENTS), "mean_r"):
+            interval = (r - 0.05, r + 0.05)
+            found.records.append(
+                Record(WITH_TRUTH, "faces", name, role, measure, r, interval, SPEAKERS, PAIRS, 0.0)
+            )
 
 
 def _differences(found: Results, rng) -> None:

@@ -89,3 +89,24 @@ def test_the_pipeline_benchmark_times_every_stage(tmp_path, capsys):
     milliseconds = dict(zip(named, (int(figure) for _, figure in lines), strict=True))
     assert milliseconds["command, cold, one face"] > 0
     assert milliseconds["file to 4 images, warm"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_decoders_times_both_and_the_teacher(tmp_path, capsys):
+    from tests.benchmarks.decoders import main
+    from tests.tiny import tiny_pipeline
+
+    pipeline = tiny_pipeline(with_normalized_decoder=True)
+    pipeline.save_pretrained(tmp_path)
+    main(["--checkpoint", str(tmp_path), "--runs", "1"])
+    lines = re.findall(r"^(.+?) +([\d.]+) ms$", capsys.readouterr().out, re.MULTILINE)
+    milliseconds = {name.strip(): float(figure) for name, figure in lines}
+    assert set(milliseconds) == {
+        "normalized, 56x56, 1 at once",
+        "normalized, 56x56, 4 at once",
+        "diffusion, 2 steps, 1 at once",
+        "diffusion, 2 steps, 4 at once",
+        *(f"teacher, {kind}, batch {b}" for kind in ("dlib", "torch") for b in (1, 32)),
+        *(f"teacher, torch, with gradients, batch {b}" for b in (1, 32)),
+    }
+    assert milliseconds["teacher, torch, batch 32"] < milliseconds["teacher, dlib, batch 32"]

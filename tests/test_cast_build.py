@@ -1,8 +1,10 @@
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from dataset_scripts.faces import detect_faces, predict_landmarks_68
 from dataset_scripts.synthetic_cast import build
 from dataset_scripts.synthetic_cast.__main__ import main
 from dataset_scripts.synthetic_cast.build import CastConfig, build_cast
@@ -55,12 +57,12 @@ def test_dataset_opens_with_the_columns_of_the_contract(dataset):
 
     features = next(iter(dataset.values())).features
     assert features["audio"] == Audio(sampling_rate=16000, decode=False)
-    assert features["face"] == Image()
+    assert features["face"] == features["normalized_face"] == Image()
     assert features["face_embedding"] == List(features["age"], length=128)
     expected = "pair_id audio face face_embedding speaker_id speaker_source video_id start_s end_s"
     expected += " face_time_s face_position sync_score frontality sharpness speech_ratio"
-    expected += " face_size_px gender age language landmarks traits voice_parameters voice_id"
-    expected += " source licence"
+    expected += " face_size_px gender age language landmarks normalized_face"
+    expected += " normalized_landmarks traits voice_parameters voice_id source licence"
     assert list(features) == expected.split()
     rows = rows_of(dataset)
     assert len(rows) == len({row["pair_id"] for row in rows}) == 6
@@ -101,6 +103,42 @@ def test_truth_stands_beside_each_pair(dataset, base_voices):
         assert (row["gender"], row["licence"]) == (member.traits.gender, "CC0-1.0")
 
 
+def test_landmarks_lie_in_the_face_and_where_dlib_sees_them(dataset):
+    for row in rows_of(dataset):
+        face, landmarks = np.asarray(row["face"]), np.array(row["landmarks"])
+        assert landmarks.shape == (68, 2)
+        within = landmarks[17:]  # brows, nose, eyes and mouth; a chin may lie below the picture
+        assert within.min() > 0 and within.max() < 223
+        assert landmarks.min() > -20 and landmarks.max() < 243
+        (found,) = detect_faces(face)
+        away = predict_landmarks_68(face[..., 1], found.box) - landmarks
+        assert np.linalg.norm(away, axis=1)[27:].mean() < 4  # pixels
+        eyes = np.linalg.norm(found.landmarks - landmarks[[45, 42, 36, 39, 33]], axis=1)
+        assert eyes.max() < 8
+
+
+def test_rows_of_one_person_share_the_normalized_face(dataset):
+    people = {}
+    for row in rows_of(dataset):
+        face, landmarks = np.asarray(row["normalized_face"]), row["normalized_landmarks"]
+        assert face.shape == (224, 224, 3) and len(detect_faces(face)) == 1
+        assert np.shape(landmarks) == (68, 2)
+        assert np.min(landmarks[17:]) > 0 and np.max(landmarks[17:]) < 223
+        assert face.tobytes() != np.asarray(row["face"]).tobytes()
+        assert landmarks != row["landmarks"]
+        people.setdefault(row["speaker_id"], set()).add((face.tobytes(), str(landmarks)))
+    assert len(people) == len(set.union(*people.values())) == 3
+
+
+def test_the_normalized_face_is_that_of_the_traits(dataset, base_voices):
+    row = next(iter(rows_of(dataset)))
+    member = draw_member(CONFIG.seed, int(row["speaker_id"].split("-")[-1]), base_voices)
+    face, landmarks = build.normalized_face(member.traits)
+    stored = np.asarray(row["normalized_face"]).astype(float)
+    assert np.abs(stored - face).mean() < 2  # JPEG
+    np.testing.assert_allclose(row["normalized_landmarks"], landmarks, atol=1e-3)
+
+
 def test_splits_share_neither_people_nor_voices(dataset, base_voices):
     split_of_voice = {voice.voice_id: voice.split for voice in base_voices}
     for split, rows in dataset.items():
@@ -121,6 +159,12 @@ def test_card_names_the_teacher_and_what_it_was_made_from(cast):
     assert about["configuration"]["seed"] == 3
     assert "faces are of nobody" in card.text and "CC BY 4.0" in card.text
     assert "formant spacing" in card.text  # the laws, in words
+    assert "from the geometry" in card.text and "iBUG 300-W" in card.text
+    assert set(re.findall(r"`(\w*(?:landmarks|normalized_face))`", card.text)) == {
+        "landmarks",
+        "normalized_face",
+        "normalized_landmarks",
+    }
     sheet = np.asarray(Image.open(cast / "contact_sheet.png"))
     assert sheet.shape == (240, 6 * 224, 3)
     tiles = sheet[:224].reshape(224, 6, 224, 3)

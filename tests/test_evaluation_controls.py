@@ -7,9 +7,17 @@ import pytest
 
 from dataset_scripts.synthetic_cast.geometry import SHAPE_GROUPS
 from dataset_scripts.synthetic_cast.traits import Traits, VoiceParameters
-from tests.evaluated import AGE, GENDER, SKIN, labels_of, make_subjects
+from tests.evaluated import AGE, GENDER, SKIN, labels_of, make_subjects, true_landmarks_of
 from training.evaluation import controls
-from training.evaluation.results import SHOULD, SHOULD_NOT, Results
+from training.evaluation.results import (
+    LAW_FROM_GENDER,
+    LAW_FROM_GENDER_AND_AGE,
+    LAW_FROM_VOICE,
+    SHOULD,
+    SHOULD_NOT,
+    WITH_TRUTH,
+    Results,
+)
 from training.evaluation.systems import System, embeddings_system
 from training.evaluation.tables import compare_with_gallery
 from training.measures.association import associate
@@ -130,6 +138,53 @@ def test_a_cast_that_states_less_is_asked_less(subjects):
     controls.probe_traits(results, bare, labels_of(bare), [system_that_knows(bare, GENDER)], 100, 0)
     assert [record.measure for record in results.records] == ["gender_balanced_accuracy"]
     assert results.records[0].speakers == 200
+
+
+@pytest.fixture(scope="module")
+def allowed(subjects):
+    """What the law allows of jaws that go with size, gender and age, and of random noses."""
+    known = dataclasses.replace(subjects, true_landmarks=true_landmarks_of(subjects))
+    results = Results(about={})
+    controls.probe_measurements(results, known.people(), 300, 0)
+    return results
+
+
+def test_the_law_allows_what_gender_age_and_size_tell_of_a_face(subjects, allowed):
+    def r(system, measure):
+        return allowed.find(table=WITH_TRUTH, kind="faces", system=system, measure=measure)
+
+    # As the jaws are drawn: what gender tells, and age, and size as far as formants tell it.
+    variances = np.asarray([3**2 / 4, (0.1 * 55) ** 2 / 12, 4**2 * 0.64, 4**2 * 0.36])
+    expected = np.sqrt(np.cumsum(variances[:3]) / variances.sum())
+    names = (LAW_FROM_GENDER, LAW_FROM_GENDER_AND_AGE, LAW_FROM_VOICE)
+    for name, told in zip(names, expected, strict=True):
+        jaw = r(name, "jaw_width_r")
+        assert jaw.interval[0] < told < jaw.interval[1] and abs(jaw.value - told) < 0.12, name
+        nose = r(name, "nose_width_r")
+        assert nose.interval[0] < 0 < nose.interval[1], name
+        assert r(name, "mean_r").value < 0.2 and r(name, "mean_r").speakers == 200
+    assert r(LAW_FROM_VOICE, "jaw_width_r").value > r(LAW_FROM_GENDER, "jaw_width_r").value + 0.2
+    roles = {(record.system, record.role) for record in allowed.records}
+    assert roles == set(zip(names, ("floor", "floor", "ceiling"), strict=True))
+
+
+def test_of_faces_that_go_with_nothing_the_law_allows_nothing(subjects):
+    truth = true_landmarks_of(subjects)
+    other = dataclasses.replace(subjects, true_landmarks=np.roll(truth, 2 * 7, axis=0))
+    results = Results(about={})
+    controls.probe_measurements(results, other.people(), 300, 0)
+    for record in results.select(measure="jaw_width_r"):
+        assert record.interval[0] < 0 < record.interval[1], record
+    assert len(results.select(measure="mean_r")) == 3
+
+
+def test_the_law_is_not_asked_for_what_a_data_set_does_not_state(subjects):
+    people = dataclasses.replace(subjects, true_landmarks=true_landmarks_of(subjects)).people()
+    people.ages[0], people.voice_parameters[0] = np.nan, {"pitch_hz": 100.0}
+    results = Results(about={})
+    controls.probe_measurements(results, people, 100, 0)
+    assert {record.system for record in results.records} == {LAW_FROM_GENDER}
+    assert subjects.people() is None
 
 
 def test_a_trait_that_one_pair_does_not_state_is_still_asked_for(subjects):

@@ -1,6 +1,7 @@
 """What is made is made once, continues after a kill, and each recording's is its own alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_decoding_continues_and_is_kept_by_content(pipeline, embeddings, tmp_pat
     decoder, calls = generation.decoders_of(pipeline)["diffusion"], []
 
     class Counting:
-        name, fingerprint = decoder.name, decoder.fingerprint
+        name, fingerprint, draws = decoder.name, decoder.fingerprint, decoder.draws
 
         def __call__(self, embeddings, seeds):
             calls.append(len(seeds))
@@ -205,17 +206,80 @@ def test_decoding_continues_and_is_kept_by_content(pipeline, embeddings, tmp_pat
         generation.decode(decoder, embeddings, seeds[:2], store, "true")
 
 
-def test_a_checkpoint_of_nan_is_refused_in_a_sentence(voices, embeddings, tmp_path):
-    broken = tiny_pipeline()
+@pytest.fixture(scope="module")
+def with_both():
+    """Has the paper's decoder, too, in colours that differ by many grey levels between persons."""
+    pipeline = tiny_pipeline(with_normalized_decoder=True)
     with torch.no_grad():
-        for part in (broken.voice_encoder, broken.unet):
+        pipeline.normalized_decoder.texture_branch[-1].weight *= 100
+    return pipeline
+
+
+def test_every_decoder_of_a_pipeline_is_found(pipeline, with_both):
+    assert list(generation.decoders_of(pipeline)) == ["diffusion"]
+    found = generation.decoders_of(with_both)
+    assert [(name, decoder.name) for name, decoder in found.items()] == [
+        ("diffusion", "diffusion"),
+        ("normalized", "normalized"),
+    ]
+    assert found["diffusion"].draws and not found["normalized"].draws
+    other = generation.decoders_of(with_both, steps=3, guidance_scale=1.0)
+    assert other["normalized"].fingerprint == found["normalized"].fingerprint
+    assert other["diffusion"].fingerprint != found["diffusion"].fingerprint
+    retrained = tiny_pipeline(with_normalized_decoder=True)
+    with torch.no_grad():
+        next(retrained.normalized_decoder.parameters()).view(-1)[0] += 1e-3
+    retrained = generation.decoders_of(retrained)["normalized"]
+    assert retrained.fingerprint != found["normalized"].fingerprint
+
+
+def test_a_normalized_face_is_the_pipelines_and_needs_no_seed(with_both, embeddings, tmp_path):
+    decoder, calls = generation.decoders_of(with_both)["normalized"], []
+
+    class Counting:
+        name, fingerprint, draws = decoder.name, decoder.fingerprint, decoder.draws
+
+        def __call__(self, embeddings, seeds):
+            calls.append(len(embeddings))
+            return decoder(embeddings, seeds)
+
+    store = Store(tmp_path)
+    images = generation.decode(Counting(), embeddings, None, store, "true")
+    assert images.shape == (6, 56, 56, 3) and images.dtype == np.uint8 and calls == [4, 2]
+    centred = torch.from_numpy(embeddings) - with_both.voice_encoder.face_embedding_mean
+    with torch.no_grad():
+        faces = with_both.normalized_decoder(centred).faces
+    expected = (255 * faces).round().permute(0, 2, 3, 1).numpy()
+    assert np.abs(images - expected).max() <= 1
+    assert np.abs(expected[0] - expected[1]).max() > 10
+    again = generation.decode(Counting(), embeddings, np.arange(6), store, "true")
+    assert calls == [4, 2]  # by other seeds they are found again
+    np.testing.assert_array_equal(again, images)
+
+
+def test_a_part_that_is_absent_leaves_a_checkpoints_fingerprint_as_it_was(pipeline, with_both):
+    later = ("normalized_decoder", "face_recogniser")
+    config, components = (
+        {name: value for name, value in known.items() if name not in later}
+        for known in (pipeline.config, pipeline.components)
+    )
+    as_it_was = SimpleNamespace(config=config, components=components)
+    before = generation.checkpoint_fingerprint(as_it_was)
+    assert generation.checkpoint_fingerprint(pipeline) == before
+    assert generation.checkpoint_fingerprint(with_both) != before
+
+
+def test_a_checkpoint_of_nan_is_refused_in_a_sentence(voices, embeddings, tmp_path):
+    broken = tiny_pipeline(with_normalized_decoder=True)
+    with torch.no_grad():
+        for part in (broken.voice_encoder, broken.unet, broken.normalized_decoder):
             list(part.parameters())[-1].fill_(torch.nan)
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="voice encoder predicts NaN .* earlier checkpoint"):
         generation.predict(broken, voices, 3, store)
-    decoder, seeds = generation.decoders_of(broken)["diffusion"], np.arange(6)
-    with pytest.raises(ValueError, match="decoder makes NaN: take an earlier checkpoint"):
-        generation.decode(decoder, embeddings, seeds, store, "true")
+    for decoder in generation.decoders_of(broken).values():
+        with pytest.raises(ValueError, match="decoder makes NaN: take an earlier checkpoint"):
+            generation.decode(decoder, embeddings, np.arange(6), store, "true")
     assert not list(tmp_path.rglob("*.npy"))
 
 

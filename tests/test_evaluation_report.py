@@ -10,8 +10,14 @@ import pytest
 from tests.fake_results import pictures, results
 from training.evaluation import wording
 from training.evaluation.conclusions import conclude, main_systems
-from training.evaluation.report import Pictures, model_index, unbroken, write_report
-from training.evaluation.results import Record, Results
+from training.evaluation.report import Pictures, model_index, sections, unbroken, write_report
+from training.evaluation.results import (
+    LAW_FROM_GENDER,
+    LAW_FROM_VOICE,
+    WITH_TRUTH,
+    Record,
+    Results,
+)
 
 
 class Page(HTMLParser):
@@ -334,6 +340,68 @@ def test_share_of_the_ceiling(found):
     assert warning.warning
 
 
+def test_faces_from_voice_stand_beside_what_the_law_allows(found):
+    of = {**FACES, "table": WITH_TRUTH, "measure": "mean_r"}
+    for low, high, claim, part in (
+        (-0.1, 0.1, "The measurements of the faces do not follow the true ones.", "cannot"),
+        (0.1, 0.2, "The measurements of the faces follow the true ones, less than", "can"),
+        (0.2, 0.32, "follow the true ones, and the law does not clearly allow more.", "can"),
+    ):
+        (conclusion,) = said(changed(found, interval(low, high), **of), claim)
+        assert conclusion.part == part and not conclusion.warning
+        assert conclusion.text.startswith("The faces decoded from 6 s of voice: r = ")
+        assert "The law allows a listener 0.35 [0.30, 0.40] and whoever is" in conclusion.text
+        best = found.find(**of | {"system": "diffusion from true embedding"})
+        reached = f"the faces decoded from the true embedding reach {best.value:.2f} ["
+        assert f"Read alike, {reached}" in conclusion.text
+        assert "and the original faces reach" in conclusion.text
+    (warning,) = said(changed(found, interval(0.42, 0.5), **of), "than the law allows.")
+    assert warning.warning and "Something gives the answer away." in warning.text
+
+
+def test_without_the_truth_nothing_is_said_of_it(found):
+    older = [r for r in found.records if WITH_TRUTH not in (r.table, r.measure.split(": ")[0])]
+    older = dataclasses.replace(found, records=older, charts={})
+    assert not [c for c in conclude(older) if "true ones" in c.claim or "law allows" in c.text]
+    titles = [section.title for section in sections(older, "faces")]
+    assert "Craniofacial correlation with the original" in titles
+    assert wording.TITLES[WITH_TRUTH] not in titles
+    few = dataclasses.replace(found, records=[r for r in found.records if "law" not in r.system])
+    (conclusion,) = said(few, "The measurements of the faces follow the true ones.")
+    assert "The law" not in conclusion.text and "Read alike" in conclusion.text
+
+
+def test_the_law_stands_in_the_table_of_the_true_faces(report, page):
+    name = "Craniofacial correlation with the true face"
+    rows = next(rows for place, rows in page.tables if place == f"faces-{wording.slug(WITH_TRUTH)}")
+    assert rows[0][1:] == ["mean r", "mean r, persons permuted"]
+    figures = {row[0]: row[1] for row in rows[1:]}
+    assert figures[LAW_FROM_VOICE] == "0.35 [0.30, 0.40]" and figures["chance"] == "0.00"
+    assert list(figures).index(LAW_FROM_GENDER) < list(figures).index(FACES["system"])
+    tables = [t for heading, t in markdown_tables(report[0]) if heading == f"{name} (faces)"]
+    assert [LAW_FROM_VOICE in row for row in tables[0]].count(True) == 1
+    assert LAW_FROM_VOICE in tables[1][0] and tables[1][2][0] == "upper lip height"
+    assert any("what the laws allow" in image["alt"] for image in page.images)
+
+
+def test_a_second_decoder_is_told_apart_everywhere(found, tmp_path):
+    second = [
+        dataclasses.replace(r, system=r.system.replace("diffusion", "normalized"))
+        for r in found.records
+        if r.system.startswith("diffusion") and r.table not in ("diversity", "differences")
+    ]
+    both = dataclasses.replace(found, records=found.records + second, charts={})
+    assert main_systems(both, "faces") == [FACES["system"], "normalized from voice, 6 s"]
+    for claim in ("Gender is read from the faces.", "How far it gets", "the true ones"):
+        normalized = said(both, claim, "The normalized faces decoded from 6 s of voice")
+        assert len(normalized) == 1, claim
+    (far,) = said(both, "How far it gets", "The normalized faces")
+    assert "held against the normalized faces decoded from the true embedding" in far.text
+    of_voices = write_report(tmp_path, only(both, table="voices"))[1]
+    ((_, rows),) = Page(of_voices.read_text()).tables[:1]
+    assert [row[0] for row in rows[1:]] == ["diffusion from voice", "normalized from voice"]
+
+
 def test_a_control_that_knows_something_is_a_bold_warning(found, tmp_path):
     assert not [c for c in conclude(found) if c.warning]
     cheat = changed(
@@ -499,6 +567,8 @@ def test_what_two_kinds_do_not_tell_alike_is_said_once(found):
         ("direct from voice, 6 s", "the faces decoded from 6 s of voice by direct"),
         ("one: diffusion from voice", "the faces that “one” decodes from voice"),
         ("diffusion from true embedding", "the faces decoded from the true embedding"),
+        ("normalized from voice, 6 s", "the normalized faces decoded from 6 s of voice"),
+        ("one: normalized from voice", "the normalized faces that “one” decodes from voice"),
         ("paper_from_face: faces", "the faces of “paper_from_face”"),
         ("gender-and-age oracle", "an oracle that is told gender and age group"),
         ("something else", "“something else”"),

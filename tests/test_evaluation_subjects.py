@@ -13,6 +13,7 @@ from PIL import Image
 
 from dataset_scripts.faces import align_face, detect_faces, get_recogniser
 from tests.drawn_face import draw_face, empty_scene
+from tests.evaluated import state_true_landmarks
 from tests.training_cast import write_cast
 from training.data import load_pairs
 from training.evaluation import instruments, subjects
@@ -83,6 +84,49 @@ def test_a_limit_takes_one_of_every_speaker_before_a_second(pairs, cast, cache):
         subjects.load_subjects(str(cast), "test", cache, limit=0)
     with pytest.raises(ValueError, match="pairs of one speaker.* evaluate two speakers or more"):
         subjects.load_subjects(str(cast), "test", cache, limit=1)
+
+
+def with_true_landmarks(cast: Path, folder: Path, **of_split: list) -> Path:
+    """A copy of a data set that states landmarks of true faces."""
+    shutil.copytree(cast, folder)
+    state_true_landmarks(folder, **of_split)
+    return folder
+
+
+def test_landmarks_of_the_true_faces_are_read_where_every_pair_has_them(pairs, cast, tmp_path):
+    assert pairs.true_landmarks is None
+    truth = np.random.default_rng(0).uniform(0, 224, (12, 68, 2)).astype(np.float32)
+    stated = with_true_landmarks(cast, tmp_path / "stated", test=truth.tolist())
+    found = subjects.load_subjects(str(stated), "test", tmp_path / "cache")
+    assert found.true_landmarks.dtype == np.float32
+    np.testing.assert_array_equal(found.true_landmarks, truth)
+    few = subjects.load_subjects(str(stated), "test", tmp_path / "cache", limit=7)
+    rows = [pairs.pair_ids.index(name) for name in few.pair_ids]
+    np.testing.assert_array_equal(few.true_landmarks, truth[rows])
+    gap = with_true_landmarks(cast, tmp_path / "gap", test=[None, *truth[1:].tolist()])
+    without = subjects.load_subjects(str(gap), "test", tmp_path / "cache")
+    assert without.true_landmarks is None and without.people() is None
+
+
+def test_people_are_those_of_both_splits_whose_true_face_is_known(pairs, cast, tmp_path):
+    rng = np.random.default_rng(0)
+    test, train = np.repeat(rng.uniform(0, 224, (2, 6, 68, 2)).astype(np.float32), 2, axis=1)
+    alone = with_true_landmarks(cast, tmp_path / "alone", test=test.tolist())
+    alone = subjects.load_subjects(str(alone), "test", tmp_path / "cache")
+    assert alone.training.people is None
+    assert alone.people().speakers.tolist() == [f"test-{s}" for s in range(6)]
+    both = {"test": test.tolist(), "train": train.tolist()}
+    both = with_true_landmarks(cast, tmp_path / "both", **both)
+    people = subjects.load_subjects(str(both), "test", tmp_path / "cache", limit=3).people()
+    assert people.speakers.tolist() == [
+        *(f"test-{s}" for s in range(3)),
+        *(f"train-{s}" for s in range(6)),
+    ]
+    np.testing.assert_array_equal(people.landmarks, [*test[:6:2], *train[::2]])
+    assert people.genders[[1, 4]].tolist() == ["male"] * 2 and people.ages[4] == 31
+    assert [voice["pitch_hz"] for voice in people.voice_parameters[:2]] == [210, 123]
+    same = subjects.load_subjects(str(both), "train", tmp_path / "cache").people()
+    assert same.speakers.tolist() == [f"train-{s}" for s in range(6)]  # nobody twice
 
 
 def test_numbers_are_grouped_in_thirds_of_the_speakers():

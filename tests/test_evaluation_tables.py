@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.evaluated import AGE, GENDER, labels_of, make_subjects, readings_of
+from tests.evaluated import AGE, GENDER, labels_of, make_subjects, readings_of, true_landmarks_of
 from training.evaluation import controls, run, tables
 from training.evaluation.chart_data import chart_data
-from training.evaluation.results import Results
+from training.evaluation.results import WITH_TRUTH, Results
 from training.evaluation.systems import (
     Donors,
     System,
@@ -163,6 +163,63 @@ def test_differences_are_paired_and_of_one_kind(results):
     assert difference("gender-and-age oracle", "association: auc").interval[1] < 0.2
     kinds = {(r.kind, r.system, r.other) for r in results.select(table="differences")}
     assert not [k for k in kinds if "diffusion" in k[1] and "voice, 3 s" == k[2]]
+
+
+def test_faces_are_measured_against_the_true_ones_where_these_are_known(subjects, systems, results):
+    assert not results.select(table=WITH_TRUTH)
+    truth = true_landmarks_of(subjects)
+    exchanged = np.roll(truth, 2 * 7, axis=0)  # of the seventh speaker before
+
+    def faces(name: str, role: str, landmarks: np.ndarray) -> System:
+        readings = readings_of(subjects, subjects.embeddings)
+        return faces_system(name, role, dataclasses.replace(readings, landmarks=landmarks))
+
+    noisy = truth + 12 * np.random.default_rng(1).standard_normal(truth.shape)
+    original = faces("original", "ceiling", noisy)
+    others = [
+        faces("right from voice", "system", truth),
+        faces("of others from voice", "system", exchanged),
+        faces("average face", "floor", np.broadcast_to(truth[0], truth.shape)),
+    ]
+    known = dataclasses.replace(subjects, true_landmarks=truth)
+    found = Results(about={"rounds": 200, "seed": 0})
+    bench = SimpleNamespace(subjects=known, original=original)
+    run.measure(found, bench, labels_of(known), systems[0][:1], others)
+    beside = {record.system for record in found.select(table=WITH_TRUTH)}
+    assert beside == {"original", *(system.name for system in others)}
+    right = found.select(table=WITH_TRUTH, system="right from voice")
+    assert len(right) == 14 and {r.value for r in right if "permuted" not in r.measure} == {1.0}
+    low, high = found.find(
+        table=WITH_TRUTH, system="right from voice", measure="permuted_mean_r"
+    ).interval
+    assert low < 0 < high < 0.15
+    low, high = found.find(
+        table=WITH_TRUTH, system="of others from voice", measure="mean_r"
+    ).interval
+    assert low < 0 < high < 0.15
+    assert 0.7 < value(found, "original", "mean_r", table=WITH_TRUTH) < 0.99
+    assert value(found, "average face", "mean_r", table=WITH_TRUTH) is None
+    of_men = {"system": "right from voice", "measure": "mean_r", "by": "gender", "group": "male"}
+    assert found.find(table=WITH_TRUTH, **of_men).value == 1
+    pair = {"system": "right from voice", "other": "average face"}
+    assert f"{WITH_TRUTH}: mean_r" in {r.measure for r in found.select(table="differences", **pair)}
+
+
+def test_equals_differ_in_one_thing_alone():
+    def system(family, seconds, decoder):
+        empty, name = np.zeros((1, 2)), f"{family}: {decoder} from voice, {seconds} s"
+        return System(name, "system", "faces", empty, empty, family, seconds, decoder)
+
+    folder = System("theirs: faces", "system", "faces", *[np.zeros((1, 2))] * 2, "theirs")
+    systems = [
+        system("A", 3.0, "diffusion"),
+        system("A", 6.0, "diffusion"),
+        system("A", 6.0, "normalized"),
+        system("B", 6.0, "normalized"),
+        folder,
+    ]
+    pairs = [(systems.index(one), systems.index(other)) for one, other in run.rivals(systems)]
+    assert pairs == [(1, 0), (2, 1), (3, 2), (4, 0), (4, 1), (4, 2), (4, 3)]
 
 
 def test_systems_of_two_checkpoints_are_compared_at_the_same_length():

@@ -12,20 +12,6 @@ def random_pictures(count: int, size: int = 150) -> np.ndarray:
     return coarse.repeat(size // 10, axis=1).repeat(size // 10, axis=2)
 
 
-def test_the_torch_network_equals_dlib():
-    import dlib
-
-    pictures = random_pictures(3)
-    file = str(faces._model_file("dlib_face_recognition_resnet_model_v1.dat"))
-    original = dlib.face_recognition_model_v1(file)
-    expected = np.stack([np.array(original.compute_face_descriptor(p)) for p in pictures])
-    ours = faces.get_recogniser("dlib").embed(pictures)
-    cosines = (expected * ours).sum(1) / np.linalg.norm(expected, axis=1)
-    cosines /= np.linalg.norm(ours, axis=1)
-    assert cosines.min() > 0.9999
-    np.testing.assert_allclose(ours, expected, atol=1e-3)
-
-
 def test_batches_do_not_change_an_embedding():
     pictures = random_pictures(5)
     together = faces.get_recogniser("dlib", batch_size=5).embed(pictures)
@@ -57,6 +43,59 @@ def test_alignment_levels_the_eyes():
         np.argwhere(chip[..., c] > 100)[:, 0].mean() for c in (0, 2)
     ]  # one outer, one other corner
     assert abs(rows[0] - rows[1]) < 20  # 25 pixels apart in the source, magnified here
+
+
+@pytest.mark.parametrize("size", [224, 150])
+@pytest.mark.parametrize(("turn", "scale"), [(0, 40), (-35, 25), (20, 60), (170, 45)])
+def test_points_lie_in_the_aligned_face_where_they_are_seen(turn, scale, size):
+    """A dot is drawn in a picture; its middle is sought in the face that is cut out of it."""
+    rng = np.random.default_rng(turn % 360)
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    upright = np.array([[0.8, 0], [0.3, 0], [-0.8, 0], [-0.3, 0], [0, 0.8]])
+    landmarks = scale * upright @ np.array([[cos, sin], [-sin, cos]]) + (190, 160)
+    landmarks += rng.uniform(-2, 2, (5, 2))
+    points = landmarks.mean(0) + rng.uniform(-0.7, 0.7, (6, 2)) * scale
+    placed = faces.align_points(points, landmarks, size)
+    assert placed.shape == (6, 2) and placed.dtype == np.float32
+    for point, expected in zip(points, placed, strict=True):
+        chip = faces.align_face(draw_dot(point, (320, 380), 2), landmarks, size)
+        np.testing.assert_allclose(middle_of(chip), expected, atol=0.1)
+
+
+def draw_dot(place: np.ndarray, shape: tuple[int, int], radius: float) -> np.ndarray:
+    """(height, width, 3) uint8, a soft white dot on black; the middle of pixel 0 is 0."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    square = (columns - place[0]) ** 2 + (rows - place[1]) ** 2
+    dot = 255 * np.exp(-square / (2 * radius**2))
+    return np.repeat(np.rint(dot)[..., None], 3, axis=2).astype(np.uint8)
+
+
+def middle_of(picture: np.ndarray) -> tuple[float, float]:
+    """Centre of mass (x, y) of what is bright."""
+    light = picture.astype(float).sum(2)
+    rows, columns = np.mgrid[: len(light), : light.shape[1]]
+    return (columns * light).sum() / light.sum(), (rows * light).sum() / light.sum()
+
+
+def test_points_of_any_shape_are_aligned():
+    landmarks = np.array([[120, 80], [105, 80], [60, 80], [75, 80], [90, 110]])
+    points = np.arange(12.0).reshape(2, 3, 2)
+    placed = faces.align_points(points, landmarks)
+    assert placed.shape == (2, 3, 2)
+    np.testing.assert_array_equal(placed[1, 2], faces.align_points(points[1, 2], landmarks))
+    with pytest.raises(ValueError, match=r"expected 5 landmarks \(5, 2\), got \(68, 2\)"):
+        faces.align_points(points, np.zeros((68, 2)))
+
+
+def test_a_face_is_cut_as_dlib_itself_cuts_it():
+    import dlib
+
+    picture = draw_face(empty_scene(), (150, 115), 110)
+    (face,) = faces.detect_faces(picture)
+    points = dlib.points([dlib.point(int(x), int(y)) for x, y in face.landmarks])
+    shape = dlib.full_object_detection(dlib.rectangle(*face.box), points)
+    expected = dlib.get_face_chip(picture, shape, size=224, padding=0.25)
+    np.testing.assert_array_equal(faces.align_face(picture, face.landmarks), expected)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 3)), "picture"])

@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from dataset_scripts.pair_table import (
     contact_sheet,
     flac_bytes,
     jpeg_bytes,
+    new_pair,
     open_picture,
     pair_features,
     sharpness,
 )
+from dataset_scripts.records import SourceVideo
 
 
 def test_columns_are_those_of_the_contract():
@@ -20,11 +23,43 @@ def test_columns_are_those_of_the_contract():
     features = pair_features(64)
     names = "pair_id audio face face_embedding speaker_id speaker_source video_id start_s end_s"
     names += " face_time_s face_position sync_score frontality sharpness speech_ratio face_size_px"
-    names += " gender age language landmarks traits voice_parameters voice_id source licence"
+    names += " gender age language landmarks normalized_face normalized_landmarks traits"
+    names += " voice_parameters voice_id source licence"
     assert list(features) == names.split()
     assert features["audio"] == Audio(sampling_rate=16000, decode=False)
-    assert features["face"] == Image() and features["face_embedding"].length == 64
+    assert features["normalized_face"] == features["face"] == Image()
+    assert features["face_embedding"].length == 64
+    assert features["normalized_landmarks"] == features["landmarks"]
     assert Features.from_arrow_schema(features.arrow_schema) == features
+
+
+def test_a_pair_from_video_leaves_the_truth_empty():
+    import pyarrow
+
+    face = jpeg_bytes(np.zeros((224, 224, 3), np.uint8))
+    video = SourceVideo("a/b", Path("b.mp4"), "films", "CC0-1.0")
+    pair = new_pair(video, 0.0, 1.5, flac_bytes(np.zeros(24000)), face)
+    assert set(pair) <= set(pair_features(2))
+    (row,) = pyarrow.Table.from_pylist([pair], pair_features(2).arrow_schema).to_pylist()
+    assert row["face"]["bytes"] == face
+    for column in ("landmarks", "normalized_face", "normalized_landmarks", "traits"):
+        assert column in pair and row[column] is None
+
+
+def test_the_casts_truth_comes_back_from_parquet(tmp_path):
+    from datasets import Dataset, load_dataset
+
+    features = pair_features(2)
+    landmarks = np.random.default_rng(0).uniform(0, 223, (68, 2)).astype(np.float32)
+    picture = {"bytes": jpeg_bytes(np.full((224, 224, 3), 90, np.uint8)), "path": "one.jpg"}
+    row = dict.fromkeys(features) | {
+        "normalized_face": picture,
+        "normalized_landmarks": landmarks.tolist(),
+    }
+    Dataset.from_list([row], features).to_parquet(tmp_path / "train.parquet")
+    (found,) = load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert found["normalized_face"].size == (224, 224)
+    np.testing.assert_array_equal(np.array(found["normalized_landmarks"], np.float32), landmarks)
 
 
 def test_speech_survives_to_its_last_bit():

@@ -129,7 +129,7 @@ def test_card_tells_what_is_there(built):
     card = DatasetCard.load(built / "README.md")
     about = card.data.to_dict()["speech2face"]
     assert (about["face_recogniser"], about["face_embedding_size"]) == ("dlib", 128)
-    assert about["builder_version"] == "1" and about["configuration"]["identities"]["seed"] == 0
+    assert about["builder_version"] == "2" and about["configuration"]["identities"]["seed"] == 0
     assert card.data.license == ["cc0-1.0"]
     pairs = {split: len(rows) for split, rows in rows_of(built, ["pair_id"]).items()}
     for split, count in pairs.items():

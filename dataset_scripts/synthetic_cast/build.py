@@ -408,6 +408,12 @@ are this cast's, not people's: nothing that is learnt here is evidence about any
 The column `licence` names the licence of each row's speech, `traits` and `voice_parameters` the
 truth behind each pair.
 
+`normalized_face` is the truth behind a person's pictures: the face alone, frontal, neutral and
+evenly lit, aligned like `face`, the same in all rows of a person. `normalized_landmarks` and
+`landmarks` are where 68 points, in the order of iBUG 300-W, lie in it and in `face`, in pixels of
+224. They come from the geometry of the head, not from a predictor: they stay on their place of the
+skin, whatever covers it, and a long chin may lie below the picture.
+
 ## What it is not for
 
 Learning how people look from how they sound; identifying, selecting or judging anyone. "Gender" is

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.evaluation import wording
-from training.evaluation.results import DIFFERENCES, KINDS, SHOULD, SHOULD_NOT, Record, Results
+from training.evaluation.results import (
+    DIFFERENCES,
+    KINDS,
+    LAW_FROM_GENDER_AND_AGE,
+    LAW_FROM_VOICE,
+    SHOULD,
+    SHOULD_NOT,
+    WITH_TRUTH,
+    Record,
+    Results,
+)
 from training.evaluation.wording import called, figure_text, measure_name, number
 
 GENDER_AND_AGE_FLOORS = {
@@ -70,6 +80,8 @@ def conclude(results: Results) -> list[Conclusion]:
                 found += rule(results, kind, system)
     for system in main_systems(results, "faces"):
         found += age_is_read(results, system)
+    for system in main_systems(results, "faces"):
+        found += follows_the_true_face(results, system)
     found += told_by_law(results)
     for kind in KINDS:
         for system in main_systems(results, kind):
@@ -340,6 +352,52 @@ def against_the_oracle(results: Results, kind: str, system: str) -> list[Conclus
         f"{wording.joined([said for _, said in verdicts])}."
     )
     return [Conclusion("can" if orders == {1} else "cannot", claim, text)]
+
+
+def follows_the_true_face(results: Results, system: str) -> list[Conclusion]:
+    """How far the measurements of a system's faces go with the true ones, and how far any could."""
+    own, law = (_mean_r(results, name) for name in (system, LAW_FROM_VOICE))
+    if not own:
+        return []
+    text = (
+        f"{_begun(system)}: r = {figure_text(own)} with the true face, the mean of twelve "
+        f"measurements.{_reachable(results, system)}"
+    )
+    order = _order(own, law) if law else None
+    if order == 1:
+        text += " Something gives the answer away."
+        claim = "The faces follow the true ones more closely than the law allows."
+        return [Conclusion("rests", claim, text, True)]
+    if not _above(own, 0.0):
+        claim = "The measurements of the faces do not follow the true ones."
+        return [Conclusion("cannot", claim, text)]
+    how = {-1: ", less than the law allows", 0: ", and the law does not clearly allow more"}
+    claim = f"The measurements of the faces follow the true ones{how.get(order, '')}."
+    return [Conclusion("can", claim, text)]
+
+
+def _reachable(results: Results, system: str) -> str:
+    """What the law allows of the true face, and what is read of it from faces that know it."""
+    allowed = [
+        f"{whom} {figure_text(record)}"
+        for whom, name in (
+            ("a listener", LAW_FROM_VOICE),
+            ("whoever is told gender and age", LAW_FROM_GENDER_AND_AGE),
+        )
+        if (record := _mean_r(results, name))
+    ]
+    reached = [
+        f"{called(name)} reach {figure_text(record)}"
+        for name in (ceiling_of(results, "faces", system), "original")
+        if name and (record := _mean_r(results, name))
+    ]
+    text = f" The law allows {wording.joined(allowed)}." if allowed else ""
+    return text + (f" Read alike, {wording.joined(reached)}." if reached else "")
+
+
+def _mean_r(results: Results, system: str) -> Record | None:
+    where = {"table": WITH_TRUTH, "kind": "faces", "measure": "mean_r"}
+    return _known(results, **where, system=system)
 
 
 def share_of_the_ceiling(results: Results, kind: str, system: str) -> list[Conclusion]:

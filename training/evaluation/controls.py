@@ -7,6 +7,9 @@ looks for each of them in the predicted embeddings and in the generated faces. W
 must stay at chance, however good the probe; the same probe on the true embedding shows that it
 could have found it.
 
+The same probes tell what the laws allow at all: how well the measurements of a true face follow
+from the true parameters of its voice, which is all that a voice and a face have in common.
+
 Several members speak with one base voice. A probe that knows the base voice would know those
 members' traits as well as chance made them alike; so probes are fitted and resampled by base voice.
 """
@@ -16,11 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.results import SHOULD, SHOULD_NOT, Results
-from training.evaluation.subjects import ANCESTRIES, Subjects
+from training.evaluation.results import (
+    LAW_FROM_GENDER,
+    LAW_FROM_GENDER_AND_AGE,
+    LAW_FROM_VOICE,
+    SHOULD,
+    SHOULD_NOT,
+    WITH_TRUTH,
+    Results,
+)
+from training.evaluation.subjects import ANCESTRIES, People, Subjects
 from training.evaluation.systems import System
 from training.evaluation.tables import Labels
-from training.measures import probes
+from training.measures import craniofacial, probes
 from training.measures.resampling import SpeakerBootstrap
 
 INDEPENDENT = ("ancestry", "skin_tone", "skin_hue", "eye_colour", "hair_colour")
@@ -133,7 +144,43 @@ def probe_traits(
         probe(system, SHOULD, "lower_face", trait_values(subjects, "lower_face"))
 
 
-def base_voices(subjects: Subjects) -> np.ndarray:
+def probe_measurements(results: Results, people: People, rounds: int, seed: int) -> None:
+    """Adds to the table of the true faces what the laws allow: from gender, age, and the voice.
+
+    Args:
+        results: where the records go.
+        people: as many as are known: a probe that few people teach finds less than there is.
+        rounds: resamples.
+        seed: of the folds and the resamples.
+    """
+    measured, voices = craniofacial.measure(people.landmarks), base_voices(people)
+    bootstrap = SpeakerBootstrap(voices, rounds, seed)
+    male = people.genders == "male"
+    told = [(LAW_FROM_GENDER, "floor", _sign(male))]
+    if np.isfinite(people.ages).all():
+        told.append((LAW_FROM_GENDER_AND_AGE, "floor", _gender_and_age(male, people.ages)))
+    told += [(LAW_FROM_VOICE, "ceiling", known) for known in voice_parameters(people, male)]
+    for system, role, features in told:
+        figures = craniofacial.predictable(bootstrap, features, measured, people.speakers, voices)
+        # Voices are drawn, but the table counts persons, as for the faces beside it.
+        count = len(people.speakers)
+        figures = {name: replace(figure, speakers=count) for name, figure in figures.items()}
+        results.add(figures, table=WITH_TRUTH, kind="faces", system=system, role=role)
+
+
+def _sign(male: np.ndarray) -> np.ndarray:
+    """(N, 1): 1 for men, -1 for women."""
+    return np.where(male, 1.0, -1.0)[:, None]
+
+
+def _gender_and_age(male: np.ndarray, ages: np.ndarray) -> np.ndarray:
+    """(N, 5): gender, age and its square, and these apart by gender."""
+    standard = (ages - ages.mean()) / ages.std().clip(1e-9)
+    numbers = np.stack([standard, standard**2], axis=1)
+    return np.hstack([numbers, numbers * _sign(male), _sign(male)])
+
+
+def base_voices(subjects: Subjects | People) -> np.ndarray:
     """(N,) whose voice each member speaks with; the member's own where that is not stated."""
     stated = [parameters.get("voice_id") for parameters in subjects.voice_parameters]
     pairs = zip(stated, subjects.speakers.tolist(), strict=True)
@@ -158,14 +205,14 @@ def trait_values(subjects: Subjects, trait: str) -> np.ndarray | None:
     return np.asarray(values, None if is_name else float)
 
 
-def voice_parameters(subjects: Subjects, male: np.ndarray) -> list[np.ndarray]:
+def voice_parameters(subjects: Subjects | People, male: np.ndarray) -> list[np.ndarray]:
     """What each voice was made with, for a straight line through it to follow the laws.
 
     Pitch falls with women's age; with men's it falls and rises. So the parameters, in units of
     their spread within the gender, enter as they are and apart by gender, and pitch squared.
 
     Args:
-        subjects: pairs of the cast.
+        subjects: pairs of the cast, or its people.
         male: (N,) booleans.
 
     Returns:
@@ -179,5 +226,5 @@ def voice_parameters(subjects: Subjects, male: np.ndarray) -> list[np.ndarray]:
         if gender.any():
             rows[gender] -= rows[gender].mean(0)
             rows[gender] /= rows[gender].std(0).clip(1e-9)
-    sign = np.where(male, 1.0, -1.0)[:, None]
+    sign = _sign(male)
     return [np.hstack([rows, rows * sign, rows[:, :1] ** 2, sign])]

@@ -16,6 +16,8 @@ from training.data import SAMPLING_RATE
 from training.evaluation.store import Store, fingerprint, key_of, seed_of
 
 DECODED_AT_ONCE = 4  # images; more are no faster on a CPU
+# A checkpoint without one of these has the fingerprint that it had before they were thought of.
+LATER_COMPONENTS = ("normalized_decoder", "face_recogniser")
 
 
 class Recordings(Protocol):
@@ -28,6 +30,24 @@ class Recordings(Protocol):
 
     def speech(self, index: int) -> np.ndarray:
         """A recording, (samples,) float32 at 16 kHz, -1 to 1."""
+
+
+class Decoder(Protocol):
+    """A function from face embeddings to images.
+
+    Attributes:
+        name: what tables call it.
+        fingerprint: of all that decides its images but embeddings and seeds.
+        draws: whether it imagines what a voice leaves open: then it is given draws, and each image
+            has a seed. One that does not is given the prediction itself, and makes one face of it.
+    """
+
+    name: str
+    fingerprint: str
+    draws: bool
+
+    def __call__(self, embeddings: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Images (N, S, S, 3) uint8 of raw embeddings (N, D), each from its seed of (N,)."""
 
 
 def load_checkpoint(name: str) -> tuple[Any, str]:
@@ -60,8 +80,12 @@ def load_checkpoint(name: str) -> tuple[Any, str]:
 
 def checkpoint_fingerprint(pipeline: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of all weights and settings, wherever they lie."""
-    parts = [_settings(pipeline.config)]
+    absent = [name for name in LATER_COMPONENTS if getattr(pipeline, name, None) is None]
+    known = {name: value for name, value in pipeline.config.items() if name not in absent}
+    parts = [_settings(known)]
     for name, component in sorted(pipeline.components.items()):
+        if name in absent:
+            continue
         parts += [name, _settings(getattr(component, "config", None) or component)]
         if hasattr(component, "state_dict"):
             for key, weight in sorted(component.state_dict().items()):
@@ -180,6 +204,7 @@ class DiffusionDecoder:
         guidance_scale: strength of classifier-free guidance.
         fingerprint: of the checkpoint and these settings.
         name: what tables call it.
+        draws: see `Decoder`.
     """
 
     pipeline: Any
@@ -187,6 +212,7 @@ class DiffusionDecoder:
     guidance_scale: float
     fingerprint: str
     name: str = "diffusion"
+    draws: bool = True
 
     def __call__(self, embeddings: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Images (N, S, S, 3) uint8 of raw embeddings (N, D), each from its seed of (N,).
@@ -204,29 +230,69 @@ class DiffusionDecoder:
             generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds],
             output_type="np",
         ).images
-        if not np.isfinite(images).all():  # as integers they would be black faces, and measured
-            raise ValueError("the decoder makes NaN: take an earlier checkpoint of its training")
-        return (images * 255).round().astype(np.uint8)
+        return _in_bytes(images)
+
+
+@dataclass(frozen=True)
+class NormalizedDecoder:
+    """The paper's decoder: of an embedding one face, frontal and neutral.
+
+    Attributes:
+        pipeline: a `Speech2FacePipeline` with a `normalized_decoder`.
+        fingerprint: of the checkpoint.
+        name: what tables call it.
+        draws: see `Decoder`.
+    """
+
+    pipeline: Any
+    fingerprint: str
+    name: str = "normalized"
+    draws: bool = False
+
+    def __call__(self, embeddings: np.ndarray, seeds: np.ndarray | None = None) -> np.ndarray:
+        """Images (N, S, S, 3) uint8 of raw embeddings (N, D); no seed changes them.
+
+        Raises:
+            ValueError: if a pixel is no number.
+        """
+        images = self.pipeline(
+            face_embedding=np.array(embeddings, np.float32),
+            decoder="normalized",
+            num_images_per_prompt=1,
+            output_type="np",
+        ).images
+        return _in_bytes(images)
+
+
+def _in_bytes(images: np.ndarray) -> np.ndarray:
+    """Images with values from 0 to 1 as uint8, of the same shape."""
+    if not np.isfinite(images).all():  # as integers they would be black faces, and measured
+        raise ValueError("the decoder makes NaN: take an earlier checkpoint of its training")
+    return (images * 255).round().astype(np.uint8)
 
 
 def decoders_of(
     pipeline: Any, steps: int | None = None, guidance_scale: float | None = None
-) -> dict[str, DiffusionDecoder]:
+) -> dict[str, Decoder]:
     """Every decoder that a pipeline has, by name.
 
     Args:
         pipeline: a `Speech2FacePipeline`.
-        steps: of denoising; the pipeline's default if None.
-        guidance_scale: the pipeline's default if None.
+        steps: of denoising, by diffusion; the pipeline's default if None.
+        guidance_scale: likewise.
     """
     steps = pipeline.config.num_inference_steps if steps is None else steps
     scale = pipeline.config.guidance_scale if guidance_scale is None else guidance_scale
-    key = fingerprint(checkpoint_fingerprint(pipeline), steps, scale)
-    return {"diffusion": DiffusionDecoder(pipeline, steps, scale, key)}
+    checkpoint = checkpoint_fingerprint(pipeline)
+    key = fingerprint(checkpoint, steps, scale)
+    decoders: list[Decoder] = [DiffusionDecoder(pipeline, steps, scale, key)]
+    if getattr(pipeline, "normalized_decoder", None) is not None:
+        decoders.append(NormalizedDecoder(pipeline, checkpoint))
+    return {decoder.name: decoder for decoder in decoders}
 
 
 def decode(
-    decoder: DiffusionDecoder, embeddings: np.ndarray, seeds: np.ndarray, store: Store, key: str
+    decoder: Decoder, embeddings: np.ndarray, seeds: np.ndarray | None, store: Store, key: str
 ) -> np.ndarray:
     """Decodes embeddings to faces, a few at a time; a run that is killed continues.
 
@@ -236,7 +302,7 @@ def decode(
     Args:
         decoder: one of `decoders_of`.
         embeddings: (N, D) raw, as the recogniser gives them.
-        seeds: (N,) one an image.
+        seeds: (N,) one an image; a decoder that does not draw needs none.
         store: where the images are kept.
         key: what the images are, in words that people can read, for example "voice, 6 s".
 
@@ -244,7 +310,8 @@ def decode(
         (N, S, S, 3) uint8, memory-mapped.
     """
     embeddings = np.asarray(embeddings, np.float32)
-    seeds = np.asarray(seeds, np.int64)
+    # What does not draw makes the same images from any seeds, and finds them kept by any.
+    seeds = np.asarray(seeds if decoder.draws else np.zeros(len(embeddings)), np.int64)
     if embeddings.ndim != 2 or seeds.shape != embeddings.shape[:1]:
         raise ValueError(
             f"expected embeddings (N, D) and N seeds, got {embeddings.shape} and {seeds.shape}"

@@ -39,13 +39,21 @@ from training.evaluation.conclusions import (
     probed,
     sign_of,
 )
-from training.evaluation.results import DIFFERENCES, KINDS, SHOULD, SHOULD_NOT, Record, Results
+from training.evaluation.results import (
+    DIFFERENCES,
+    KINDS,
+    SHOULD,
+    SHOULD_NOT,
+    WITH_TRUTH,
+    Record,
+    Results,
+)
 
 MOST_COLUMNS = 7  # more cannot be read side by side
 MOST_OTHERS = 4  # systems that one is compared with in a table
 TOLD_BY_ANOTHER = {"gender_balanced_accuracy", "cosine_centred"}  # gender, right; angle, centred
 OF_NO_SYSTEM = {"permuted_mean_r", "real_halves"}  # what others are read against
-TRANSPOSED = ("craniofacial_correlation", "craniofacial_correlation_from_true")
+TRANSPOSED = ("craniofacial_correlation", "craniofacial_correlation_from_true", WITH_TRUTH)
 GROUPS_IN_MARKDOWN = ("gender", "age group")  # the others are in report.html
 TASK = "audio-to-image"
 PROBED_BY = {"r": "Pearson's r with the trait", "balanced accuracy": "balanced accuracy, %"}
@@ -59,8 +67,8 @@ class Case:
     Attributes:
         title: why it is shown, for example "best" or "random".
         original: (S, S, 3) uint8 RGB.
-        from_face: by decoder, the image decoded from the true embedding.
-        from_voice: by decoder, the image decoded from the voice.
+        from_face: by what made it (a decoder, a folder), the image made of the true embedding.
+        from_voice: likewise, the image made of the voice.
         similarity: centred cosine between the first face from voice and the original, -1 to 1.
     """
 
@@ -562,6 +570,9 @@ def _charts(name: str, kind: str, results: Results, colours: dict[str, str]) -> 
         main = main_systems(results, kind, name)  # of shorter speech the tables tell enough
         for system in dict.fromkeys(s["system"] for s in scatters if s["system"] in main):
             yield craniofacial_chart([s for s in scatters if s["system"] == system])
+    if name == WITH_TRUTH:
+        caption = "Mean r of twelve measurements with the true face, and what the laws allow"
+        yield from _dots(name, kind, "mean_r", f"{caption}; dashed: chance.", results, colours)
 
 
 def _is_its_own_truth(confusion: dict[str, Any]) -> bool:
@@ -573,13 +584,21 @@ def _is_its_own_truth(confusion: dict[str, Any]) -> bool:
 def _auc_charts(kind: str, results: Results, colours: dict[str, str]) -> Iterable[Chart]:
     """The AUC of each system, among everybody and among one gender, as dots with intervals."""
     for measure, whom in (("auc", "everybody"), ("auc_same_gender", "one gender")):
-        records = results.select(table="association", kind=kind, measure=measure)
-        records = [r for r in records if r.value is not None]
-        order = [system for system, _ in _ordered(records)]
-        rows = [(r.system, r, 0.5) for r in sorted(records, key=lambda r: order.index(r.system))]
-        if rows:
-            caption = f"AUC of telling a speaker's face from others, among {whom}; dashed: chance."
-            yield interval_chart(rows, caption, wording.measure_name(measure), colours)
+        caption = f"AUC of telling a speaker's face from others, among {whom}; dashed: chance."
+        yield from _dots("association", kind, measure, caption, results, colours)
+
+
+def _dots(
+    table: str, kind: str, measure: str, caption: str, results: Results, colours: dict[str, str]
+) -> Iterable[Chart]:
+    """One measure of every system that has it, as dots with intervals; none if none has."""
+    records = results.select(table=table, kind=kind, measure=measure)
+    records = [r for r in records if r.value is not None]
+    order = [system for system, _ in _ordered(records)]
+    records.sort(key=lambda r: order.index(r.system))
+    if records:
+        rows = [(r.system, r, r.chance) for r in records]
+        yield interval_chart(rows, caption, wording.measure_name(measure), colours)
 
 
 def _by_role(curves: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

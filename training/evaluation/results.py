@@ -16,6 +16,11 @@ FORMAT = 1
 KINDS = ("embeddings", "faces")
 DIFFERENCES = "differences"
 SHOULD_NOT, SHOULD = "what_the_voice_should_not_tell", "what_it_should"
+WITH_TRUTH = "craniofacial_correlation_with_truth"  # the cast's, whose geometry knows it
+# Rows of that table: what the cast's laws allow to say of a face from what is told of its person.
+LAW_FROM_GENDER = "law from gender"
+LAW_FROM_GENDER_AND_AGE = "law from gender and age"
+LAW_FROM_VOICE = "law from the true voice"
 BRIEF_GROUPS = ("gender", "age group")
 BRIEF_DIFFERENCES = (": auc", ": recall_at_10", ": gender_balanced_accuracy", ": age_r")
 

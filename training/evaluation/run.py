@@ -67,6 +67,8 @@ def evaluate(options: argparse.Namespace) -> tuple[Results, Pictures | None]:
     if subjects.is_cast and checkpoints:
         probed = [system for system in embeddings + faces if _is_probed(system, bench.seconds)]
         controls.probe_traits(results, subjects, labels, probed, options.rounds, options.seed)
+    if people := subjects.people():
+        controls.probe_measurements(results, people, options.rounds, options.seed)
 
     # 4. What a reader should see
     results.notes += notes_on(subjects, bench.seconds)
@@ -96,7 +98,7 @@ def measure(
         if system is not bench.original:
             tables.compare_embeddings(found, subjects, labels, system)
         if system.readings is not None:
-            tables.judge_faces(found, labels, system, bench.original)
+            tables.judge_faces(found, subjects, labels, system, bench.original)
             if system is not bench.original:
                 tables.judge_decoding(found, subjects, system)
         elif system.role == "system":
@@ -108,8 +110,8 @@ def measure(
 def rivals(systems: list[System]) -> Iterable[tuple[System, System]]:
     """Which systems are subtracted from each other: each from its floors, and from its equals.
 
-    Equals are systems of one kind that heard as much speech, from two checkpoints or folders; and
-    one checkpoint's answers to more and to less speech.
+    Equals are systems of one kind that differ in one thing alone: the checkpoint or folder, the
+    decoder, or the length of speech.
     """
     answers = [system for system in systems if system.role == "system"]
     for number, one in enumerate(answers):
@@ -117,17 +119,16 @@ def rivals(systems: list[System]) -> Iterable[tuple[System, System]]:
             if floor.role == "floor" and floor.kind == one.kind:
                 yield one, floor
         for other in answers[:number]:
-            unlike = one.family != other.family
-            as_long = one.seconds == other.seconds or None in (one.seconds, other.seconds)
-            if one.kind == other.kind and unlike == as_long and _same_part(one, other):
+            if one.kind == other.kind and _unlike(one, other) == 1:
                 yield one, other
 
 
-def _same_part(one: System, other: System) -> bool:
-    """Whether two answers of one checkpoint differ in the length of speech alone."""
-    if one.family != other.family:
-        return True
-    return one.name.rpartition(",")[0] == other.name.rpartition(",")[0]
+def _unlike(one: System, other: System) -> int:
+    """In how many things two systems differ; what a folder's faces were made of is not asked."""
+    unlike = int(one.family != other.family)
+    if None in (one.seconds, other.seconds):
+        return unlike
+    return unlike + (one.seconds != other.seconds) + (one.decoder != other.decoder)
 
 
 def load_checkpoints(names: list[str]) -> list[Checkpoint]:
@@ -192,7 +193,7 @@ def about(
             {
                 "name": checkpoint.source,
                 "fingerprint": checkpoint.fingerprint,
-                "decoders": list(generation.decoders_of(checkpoint.pipeline)),
+                "decoders": list(checkpoint.decoders),
                 "steps": checkpoint.pipeline.config.num_inference_steps,
                 "guidance_scale": checkpoint.pipeline.config.guidance_scale,
             }

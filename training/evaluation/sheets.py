@@ -59,17 +59,22 @@ def _cases(bench: Workbench, heard: list[System]) -> list[Case]:
             title=title,
             original=np.asarray(subjects.faces[row]),
             from_face={
-                system.name: np.asarray(bench.images[system.from_true.name][row])
+                _maker(system): np.asarray(bench.images[system.from_true.name][row])
                 for system in heard
                 if system.from_true is not None
             },
             from_voice={
-                system.name: np.asarray(bench.images[system.name][row]) for system in heard
+                _maker(system): np.asarray(bench.images[system.name][row]) for system in heard
             },
             similarity=float(alike[row]),
         )
 
     return [case(title, row) for title, chosen in rows.items() for row in chosen]
+
+
+def _maker(system: System) -> str:
+    """What made a system's faces: "diffusion", of several checkpoints "demo: diffusion"."""
+    return ": ".join(filter(None, (system.family, system.decoder)))
 
 
 def _averages(

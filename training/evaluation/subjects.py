@@ -3,7 +3,7 @@
 A data set of the project (a folder of Parquet files, or a name on the Hub); a folder with `voice/`
 and `face/`; or, without faces, the test speakers of LibriSpeech.
 
-Letters: N pairs, M pairs of the training split, D size of the face embedding.
+Letters: N pairs, M pairs of the training split, P persons, D size of the face embedding.
 """
 
 import csv
@@ -11,7 +11,7 @@ import functools
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,35 @@ NO_GROUPS = {"shape", "seed", "gender", "age"}
 
 
 @dataclass
+class People:
+    """Members of the cast, whose voices and faces are known, a row a person.
+
+    Attributes:
+        speakers: (P,).
+        genders: (P,) "female" or "male".
+        ages: (P,) years.
+        voice_parameters: (P,) dicts.
+        landmarks: (P, 68, 2) float32, pixels in the frontal, neutral face of 224 pixels.
+    """
+
+    speakers: np.ndarray
+    genders: np.ndarray
+    ages: np.ndarray
+    voice_parameters: np.ndarray
+    landmarks: np.ndarray
+
+    @classmethod
+    def of_rows(cls, *groups: "People") -> "People":
+        """Everybody in some groups once, though they have several rows there."""
+        columns = {
+            field.name: np.concatenate([getattr(group, field.name) for group in groups])
+            for field in fields(cls)
+        }
+        first = np.unique(columns["speakers"], return_index=True)[1]
+        return cls(**{name: column[first] for name, column in columns.items()})
+
+
+@dataclass
 class Training:
     """The training split, which oracles and the centre are made from.
 
@@ -41,6 +70,7 @@ class Training:
         ages: (M,) years, NaN where unknown.
         speakers: (M,).
         picture_bytes: takes a row and returns its encoded face.
+        people: its persons, where their true faces are known.
     """
 
     embeddings: np.ndarray
@@ -48,6 +78,7 @@ class Training:
     ages: np.ndarray
     speakers: np.ndarray
     picture_bytes: Callable[[int], bytes]
+    people: People | None = None
 
     def faces(self, rows: Sequence[int]) -> np.ndarray:
         """Aligned faces of some rows, (rows, 224, 224, 3) uint8; they are decoded now."""
@@ -76,6 +107,8 @@ class Subjects:
         centred_by: whose mean that is.
         training: the training split, where the data set has one.
         read_speech: takes a row and returns its recording.
+        true_landmarks: (N, 68, 2) float32, pixels in the person's frontal, neutral face of 224
+            pixels, as the cast's geometry knows them; None where the data set does not.
     """
 
     name: str
@@ -95,6 +128,7 @@ class Subjects:
     centred_by: str
     training: Training | None
     read_speech: Callable[[int], np.ndarray]
+    true_landmarks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pair_ids)
@@ -117,6 +151,15 @@ class Subjects:
             found.append((fingerprint(speech), len(speech) / SAMPLING_RATE))
         recordings, seconds = zip(*found, strict=True)
         return np.asarray(recordings), np.asarray(seconds)
+
+    def people(self) -> People | None:
+        """Everybody whose true face is known, of the training split, too; None if it is of none."""
+        if self.true_landmarks is None:
+            return None
+        voices = np.asarray(self.voice_parameters)
+        own = People(self.speakers, self.genders, self.ages, voices, self.true_landmarks)
+        others = None if self.training is None else self.training.people
+        return People.of_rows(own, *([] if others is None else [others]))
 
     def groups(self) -> dict[str, np.ndarray]:
         """By what a figure is broken down, and the name of each pair's group, (N,) str.
@@ -212,6 +255,7 @@ def _from_data_set(dataset: str, split: str, cache: Path, limit: int | None) -> 
     training = _training_of(dataset, str(cache))
     known = pairs.embeddings if training is None else training.embeddings
     rows = spread_over_speakers(pairs.speakers, limit)
+    landmarks = _true_landmarks(open_split(dataset, split, str(cache)), rows)
     faces = pairs.faces.transpose(0, 2, 3, 1)
     speakers = np.asarray(pairs.speaker_names)[pairs.speakers]
 
@@ -239,7 +283,18 @@ def _from_data_set(dataset: str, split: str, cache: Path, limit: int | None) -> 
         centred_by="the mean of these pairs" if training is None else "the training split's mean",
         training=training,
         read_speech=speech,
+        true_landmarks=landmarks,
     )
+
+
+def _true_landmarks(table: Any, rows: np.ndarray) -> np.ndarray | None:
+    """Landmarks (rows, 68, 2) of the normalized faces; None where one of the rows has none."""
+    if "normalized_landmarks" not in table.column_names:
+        return None
+    stated = list(
+        table.select_columns(["normalized_landmarks"]).select(rows)["normalized_landmarks"]
+    )
+    return None if any(one is None for one in stated) else np.asarray(stated, np.float32)
 
 
 def _training_of(dataset: str, cache: str) -> Training | None:
@@ -254,12 +309,20 @@ def _training_of(dataset: str, cache: str) -> Training | None:
         return np.asarray([otherwise if value is None else value for value in values])
 
     pictures = table.select_columns(["face"])
+    speakers, genders = column("speaker_id", ""), _known_genders(column("gender", ""))
+    ages = column("age", np.nan).astype(np.float64)
+    first = np.unique(speakers, return_index=True)[1]
+    landmarks, people = _true_landmarks(table, first), None
+    if landmarks is not None:
+        voices = column("voice_parameters", {})[first]
+        people = People(speakers[first], genders[first], ages[first], voices, landmarks)
     return Training(
         embeddings=np.asarray(table["face_embedding"], np.float32),
-        genders=_known_genders(column("gender", "")),
-        ages=column("age", np.nan).astype(np.float64),
-        speakers=column("speaker_id", ""),
+        genders=genders,
+        ages=ages,
+        speakers=speakers,
         picture_bytes=lambda row: pictures[row]["face"]["bytes"],
+        people=people,
     )
 
 

@@ -34,6 +34,7 @@ class System:
         centred: (N, D).
         family: what it belongs to: a checkpoint's or a folder's name, "" for what all share.
         seconds: of speech that it heard.
+        decoder: of the checkpoint, that made the faces; "" where none did.
         readings: what the instruments read from the faces.
         conditions: (N, D) centred embeddings that a decoder was asked for.
         from_true: the same decoder's faces from the true embeddings, where there are any.
@@ -46,6 +47,7 @@ class System:
     centred: np.ndarray
     family: str = ""
     seconds: float | None = None
+    decoder: str = ""
     readings: Readings | None = None
     conditions: np.ndarray | None = None
     from_true: "System | None" = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.results import DIFFERENCES, Record, Results
+from training.evaluation.results import DIFFERENCES, WITH_TRUTH, Record, Results
 from training.evaluation.subjects import Subjects
 from training.evaluation.systems import System
 from training.measures import (
@@ -40,6 +40,7 @@ BY_GROUP = {
         "age_group_accuracy",
     ),
     "craniofacial_correlation": ("mean_r",),
+    WITH_TRUTH: ("mean_r",),
     "identity_kept": ("identity_cosine",),
 }
 
@@ -206,7 +207,9 @@ def gallery_of(subjects: Subjects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return faces, names, np.unique(subjects.speakers, return_index=True)[1]
 
 
-def judge_faces(tables: Tables, labels: Labels, system: System, original: System) -> None:
+def judge_faces(
+    tables: Tables, subjects: Subjects, labels: Labels, system: System, original: System
+) -> None:
     """Gender and age that the judge reads from faces, and the measurements of their landmarks."""
     readings = system.readings
     for measure, *arguments in (
@@ -215,13 +218,21 @@ def judge_faces(tables: Tables, labels: Labels, system: System, original: System
     ):
         tables.add("attribute_agreement", system, measure, *arguments)
     measured = craniofacial.measure(readings.landmarks)
-    for table, reference in (
-        ("craniofacial_correlation", original),
-        ("craniofacial_correlation_from_true", system.from_true),
-    ):
-        if reference is not None and reference is not system:
-            expected = craniofacial.measure(reference.readings.landmarks)
-            tables.add(table, system, craniofacial.craniofacial_correlation, expected, measured)
+    for table, landmarks in _landmarks_beside(subjects, system, original):
+        expected = craniofacial.measure(landmarks)
+        tables.add(table, system, craniofacial.craniofacial_correlation, expected, measured)
+
+
+def _landmarks_beside(
+    subjects: Subjects, system: System, original: System
+) -> Iterator[tuple[str, np.ndarray]]:
+    """By table, the landmarks (N, 68, 2) that those of a system's faces are compared with."""
+    if system is not original:
+        yield "craniofacial_correlation", original.readings.landmarks
+    if system.from_true is not None:
+        yield "craniofacial_correlation_from_true", system.from_true.readings.landmarks
+    if subjects.true_landmarks is not None:
+        yield WITH_TRUTH, subjects.true_landmarks
 
 
 def judge_decoding(tables: Tables, subjects: Subjects, system: System) -> None:

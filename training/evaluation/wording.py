@@ -6,7 +6,7 @@ Report and cards print through these functions alone, so that one figure reads t
 import re
 from dataclasses import dataclass
 
-from training.evaluation.results import Record
+from training.evaluation.results import WITH_TRUTH, Record
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EM DASH}"  # nobody was there to measure
@@ -26,6 +26,7 @@ TITLES = {
     "craniofacial_correlation": "Craniofacial correlation with the original",
     "craniofacial_correlation_from_true": "Craniofacial correlation with the face decoded from "
     "the true embedding",
+    WITH_TRUTH: "Craniofacial correlation with the true face",
     "identity_kept": "Identity kept by the decoder",
     "diversity": "Diversity among the faces of one voice",
     "kernel_distance": "Kernel distance to the original faces",
@@ -49,6 +50,11 @@ EXPLAINED = {
     "speaker's own face.",
     "craniofacial_correlation_from_true": "Pearson's r of twelve facial measurements with those of "
     "the face that the same decoder makes of the true embedding, as the paper measures it.",
+    WITH_TRUTH: "Pearson's r of twelve facial measurements, read from the faces, with those of the "
+    "person's true face (frontal, neutral; the cast's geometry knows its landmarks). Beside them, "
+    "what the cast's laws allow: a probe predicts the true measurements, of people it never saw "
+    "(of the training split, too), from gender, from gender and age, and from the true parameters "
+    "of the voice. The last is what the best listener could reach.",
     "identity_kept": "Centred cosine between the embedding that the decoder was asked for and that "
     "of its image.",
     "diversity": "Distance among several faces of one voice, against that between different "
@@ -56,7 +62,7 @@ EXPLAINED = {
     "kernel_distance": "Squared maximum mean discrepancy on the teacher's features (KID's kernel); "
     "0 for faces that are distributed as the originals are.",
     "voices": "Faces decoded for speakers whose own face nobody knows: the judge's gender against "
-    "the label, and how much the faces of one voice differ.",
+    "the label, and how much the faces of one voice differ, where a decoder makes several.",
     "what_the_voice_should_not_tell": "A probe tries to read each trait that is independent of the "
     "voice by construction. At chance is right; above it, something leaks.",
     "what_it_should": "A probe reads each trait that a law ties to the voice, beside a probe from "
@@ -92,6 +98,7 @@ HEADLINES = {
     ),
     "craniofacial_correlation": ("mean_r", "permuted_mean_r"),
     "craniofacial_correlation_from_true": ("mean_r", "permuted_mean_r"),
+    WITH_TRUTH: ("mean_r", "permuted_mean_r"),
     "identity_kept": ("identity_cosine",),
     "diversity": ("relative_distance", "distance", "skin_deviation"),
     "kernel_distance": ("kernel_distance", "real_halves"),
@@ -267,6 +274,7 @@ _CALLED = {  # systems that are not called by their name in a sentence
     "original": "the original faces",
     "constant": "the constant",
 }
+_MAKES = {"diffusion": "faces", "normalized": "normalized faces"}  # by decoder
 
 
 def called(system: str) -> str:
@@ -289,10 +297,12 @@ def called(system: str) -> str:
     heard = (
         f"{seconds} s of voice" if seconds else "voice" if source == "voice" else f"the {source}"
     )
-    made, makes = ("faces", "decodes") if decoder else ("embedding", "predicts")
+    made, makes = "embedding", "predicts"
+    if decoder:
+        made, makes = _MAKES.get(decoder, "faces"), "decodes"
     said = f"that {quoted} {makes}" if name else "decoded" if decoder else "predicted"
     said = f"the {made} {said} from {heard}"
-    if decoder not in (None, "diffusion"):
+    if decoder and decoder not in _MAKES:
         said += f" by {decoder}"
     return said + (shuffled or "")
 

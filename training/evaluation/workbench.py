@@ -43,6 +43,11 @@ class Checkpoint:
         """(D,): the mean face of its training, by which its embeddings are centred."""
         return self.pipeline.voice_encoder.face_embedding_mean.float().numpy()
 
+    @functools.cached_property
+    def decoders(self) -> dict[str, generation.Decoder]:
+        """Every decoder that it has, by name."""
+        return generation.decoders_of(self.pipeline)
+
     def calls(self, system: str) -> str:
         """The name of one of its systems."""
         return f"{self.name}: {system}" if self.name else system
@@ -134,25 +139,25 @@ class Workbench:
 
     def decode(self, checkpoint: Checkpoint) -> Iterator[System]:
         """A checkpoint's faces by each of its decoders: from voices, and from true embeddings."""
-        for decoder in generation.decoders_of(checkpoint.pipeline).values():
+        for decoder in checkpoint.decoders.values():
             name = checkpoint.calls(f"{decoder.name} from true embedding")
             # A decoder knows faces around the mean of its training: foreign ones are moved there.
             conditions = self.subjects.embeddings - self.subjects.centre
             images = self._decode(checkpoint, decoder, conditions, self.subjects.pair_ids, name)
-            from_true = self.faces(
-                name, "ceiling", images, family=checkpoint.name, conditions=conditions
-            )
+            made = {"family": checkpoint.name, "decoder": decoder.name}
+            from_true = self.faces(name, "ceiling", images, **made, conditions=conditions)
             for seconds in self.seconds:
                 name = checkpoint.calls(f"{decoder.name} from voice, {seconds:g} s")
-                draws = self._draw(checkpoint, checkpoint.predictions[seconds], 1)[:, 0]
-                images = self._decode(checkpoint, decoder, draws, self.subjects.pair_ids, name)
+                heard = checkpoint.predictions[seconds]
+                conditions = self._conditions(checkpoint, decoder, heard, 1)[:, 0]
+                images = self._decode(checkpoint, decoder, conditions, self.subjects.pair_ids, name)
                 yield self.faces(
                     name,
                     "system",
                     images,
-                    family=checkpoint.name,
+                    **made,
                     seconds=seconds,
-                    conditions=draws,
+                    conditions=conditions,
                     from_true=from_true,
                 )
             yield from_true
@@ -174,48 +179,58 @@ class Workbench:
         self.missed[f"{name}: no face found to align"] = 1 - float(found.mean())
         return self.faces(name, role, images, family=family, from_true=from_true)
 
-    def imagine_several(
-        self, checkpoint: Checkpoint, recordings: Subjects | Voices, rows: np.ndarray, count: int
-    ) -> dict[str, Readings]:
-        """Several faces of some recordings, by each decoder.
+    def imagine(
+        self,
+        checkpoint: Checkpoint,
+        decoder: generation.Decoder,
+        recordings: Subjects | Voices,
+        rows: np.ndarray,
+        count: int,
+    ) -> Readings:
+        """Faces of some recordings.
 
         Args:
-            checkpoint: that listens and decodes.
+            checkpoint: that listens.
+            decoder: one of the checkpoint's.
             recordings: of the pairs, or without faces.
             rows: (V,) which recordings.
-            count: n, faces of each.
+            count: n, faces of each; a decoder that does not draw makes one.
 
         Returns:
-            By decoder: what is read from the images, V n rows.
+            What is read from the images, V n rows, those of one recording together.
         """
         predicted = self.predict(checkpoint, recordings)
         ids = recordings.names if isinstance(recordings, Voices) else recordings.pair_ids
         names = [ids[row] for row in rows.tolist()]
-        draws = self._draw(checkpoint, predicted[rows], count, names)  # (V, n, D)
+        conditions = self._conditions(checkpoint, decoder, predicted[rows], count, names)
+        count = conditions.shape[1]
+        key = checkpoint.calls(f"{decoder.name} from {recordings.name}, {count} each")
         each = [f"{name}/{i}" for name in names for i in range(count)]
-        found = {}
-        for decoder in generation.decoders_of(checkpoint.pipeline).values():
-            key = checkpoint.calls(f"{decoder.name} from {recordings.name}, {count} each")
-            flat = draws.reshape(-1, draws.shape[-1])
-            images = self._decode(checkpoint, decoder, flat, each, key)
-            found[decoder.name] = self.read(images, key)
-        return found
+        flat = conditions.reshape(-1, conditions.shape[-1])  # (V n, D)
+        return self.read(self._decode(checkpoint, decoder, flat, each, key), key)
 
-    def _draw(
+    def _conditions(
         self,
         checkpoint: Checkpoint,
+        decoder: generation.Decoder,
         predicted: np.ndarray,
         count: int,
         names: list[str] | None = None,
     ) -> np.ndarray:
-        """Centred draws (rows, count, D), each recording's from a seed of its own."""
+        """What a decoder is given of predictions (rows, D), centred.
+
+        Draws (rows, count, D), each recording's from a seed of its own; or, where the decoder does
+        not draw, the predictions (rows, 1, D).
+        """
+        if not decoder.draws:
+            return predicted[:, None]
         seeds = generation.seeds_of(self.seed, names or self.subjects.pair_ids, "draw")
         return generation.draw(checkpoint.pipeline, predicted, seeds, count) - checkpoint.mean
 
     def _decode(
         self,
         checkpoint: Checkpoint,
-        decoder: generation.DiffusionDecoder,
+        decoder: generation.Decoder,
         conditions: np.ndarray,
         names: list[str],
         key: str,

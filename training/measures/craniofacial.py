@@ -43,6 +43,7 @@ Letters: N faces, B resamples.
 
 import numpy as np
 
+from training.measures.probes import probe_number
 from training.measures.resampling import Figure, SpeakerBootstrap
 
 MEASUREMENTS = (
@@ -156,7 +157,41 @@ def craniofacial_correlation(
     return figures | means
 
 
-def _mean(bootstrap: SpeakerBootstrap, figures: list[Figure], kept: np.ndarray) -> Figure:
+def predictable(
+    bootstrap: SpeakerBootstrap,
+    features: np.ndarray,
+    measured: np.ndarray,
+    speakers: np.ndarray,
+    families: np.ndarray | None = None,
+) -> dict[str, Figure]:
+    """How well each measurement is predicted from features, by a probe of people it never saw.
+
+    Of features that hold all that a listener could know of a face, it is what the best listener
+    could reach; a little less where few people teach the probe.
+
+    Args:
+        bootstrap: of the N rows' speakers, or of their families.
+        features: (N, F), for example the parameters of a voice.
+        measured: (N, 12) from `measure`, of the true faces.
+        speakers: (N,) who each row is.
+        families: see `probe_number`.
+
+    Returns:
+        `{measurement}_r` for each, and `mean_r` over the twelve, chance 0; no figure for fewer than
+        20 speakers (or families).
+    """
+    figures = {
+        f"{name}_r": probe_number(
+            bootstrap, features, measured[:, column], speakers, families=families
+        )["r"]
+        for column, name in enumerate(MEASUREMENTS)
+    }
+    return figures | {"mean_r": _mean(bootstrap, list(figures.values()))}
+
+
+def _mean(
+    bootstrap: SpeakerBootstrap, figures: list[Figure], kept: np.ndarray | None = None
+) -> Figure:
     value = float(np.mean([figure.value for figure in figures]))
     replicates = np.mean([figure.replicates for figure in figures], axis=0)
     return bootstrap.figure(value, replicates, kept, 0.0)
