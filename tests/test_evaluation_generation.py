@@ -269,6 +269,17 @@ def test_a_part_that_is_absent_leaves_a_checkpoints_fingerprint_as_it_was(pipeli
     assert generation.checkpoint_fingerprint(with_both) != before
 
 
+def test_what_a_decoder_made_stays_valid_when_another_joins_or_leaves(pipeline, with_both):
+    plain, both = generation.decoders_of(pipeline), generation.decoders_of(with_both)
+    assert plain["diffusion"].fingerprint == both["diffusion"].fingerprint
+    assert both["normalized"].fingerprint != both["diffusion"].fingerprint
+    with_both.voice_encoder.face_embedding_mean += 0.01  # which both subtract
+    changed = generation.decoders_of(with_both)
+    with_both.voice_encoder.face_embedding_mean -= 0.01
+    for name in both:
+        assert changed[name].fingerprint != both[name].fingerprint
+
+
 def test_a_checkpoint_of_nan_is_refused_in_a_sentence(voices, embeddings, tmp_path):
     broken = tiny_pipeline(with_normalized_decoder=True)
     with torch.no_grad():

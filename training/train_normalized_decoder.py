@@ -136,7 +136,8 @@ def load_teacher(name: str, device: torch.device) -> nn.Module:
     """The teacher's network, frozen: faces (B, 3, S, S) from 0 to 1 to embeddings (B, D)."""
     from dataset_scripts.faces import get_recogniser
 
-    return get_recogniser(name).network.to(device).eval().requires_grad_(False)
+    network = get_recogniser(name).network.to(device, memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False)
 
 
 def build_decoder(
@@ -164,7 +165,7 @@ def build_decoder(
     decoder = NormalizedFaceDecoder(**dict(config.model) | known)
     if targets is not None:
         decoder.set_mean_landmarks(torch.from_numpy(mean_landmarks(targets)))
-    return decoder
+    return decoder.to(memory_format=torch.channels_last)  # half again as fast
 
 
 def mean_landmarks(targets: FaceTargets) -> np.ndarray:
@@ -353,7 +354,9 @@ def finish(
 ) -> None:
     """Writes the averaged weights to `folder`: normalized_decoder/."""
     average.copy_to(decoder.parameters())
-    decoder.to(getattr(torch, config.save_dtype)).save_pretrained(folder / "normalized_decoder")
+    dtype = getattr(torch, config.save_dtype)
+    nn.Module.to(decoder, dtype, memory_format=torch.contiguous_format)  # diffusers' own warns
+    decoder.save_pretrained(folder / "normalized_decoder")
     print(f"{folder}: normalized_decoder")
 
 

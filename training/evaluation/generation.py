@@ -6,7 +6,7 @@ Letters: N recordings or images, n draws of one recording, D size of the face em
 an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,15 +82,26 @@ def checkpoint_fingerprint(pipeline: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of all weights and settings, wherever they lie."""
     absent = [name for name in LATER_COMPONENTS if getattr(pipeline, name, None) is None]
     known = {name: value for name, value in pipeline.config.items() if name not in absent}
-    parts = [_settings(known)]
-    for name, component in sorted(pipeline.components.items()):
-        if name in absent:
-            continue
-        parts += [name, _settings(getattr(component, "config", None) or component)]
+    names = [name for name in sorted(pipeline.components) if name not in absent]
+    return fingerprint(_settings(known), *_contents(pipeline, names))
+
+
+def fingerprint_of_parts(pipeline: Any, *names: str) -> str:
+    """The same of some components: what they made stays valid when another one is exchanged."""
+    return fingerprint(*_contents(pipeline, names))
+
+
+def _contents(pipeline: Any, names: Iterable[str]) -> Iterator[Any]:
+    """Names, settings and weights of some of a pipeline's components."""
+    components = pipeline.components
+    for name in names:
+        component = components[name]
+        yield name
+        yield _settings(getattr(component, "config", None) or component)
         if hasattr(component, "state_dict"):
             for key, weight in sorted(component.state_dict().items()):
-                parts += [key, weight.detach().float().cpu().numpy()]
-    return fingerprint(*parts)
+                yield key
+                yield weight.detach().float().cpu().numpy()
 
 
 def _settings(config: Any) -> Any:
@@ -141,7 +152,7 @@ def predict(
 
     key = key_of(
         f"predictions {recordings.name} {seconds:g}s",
-        checkpoint_fingerprint(pipeline),
+        fingerprint_of_parts(pipeline, "voice_encoder", "feature_extractor"),
         recordings.fingerprint,
         samples,
     )
@@ -202,7 +213,7 @@ class DiffusionDecoder:
         pipeline: a `Speech2FacePipeline`.
         steps: of denoising.
         guidance_scale: strength of classifier-free guidance.
-        fingerprint: of the checkpoint and these settings.
+        fingerprint: of its parts and these settings.
         name: what tables call it.
         draws: see `Decoder`.
     """
@@ -239,7 +250,7 @@ class NormalizedDecoder:
 
     Attributes:
         pipeline: a `Speech2FacePipeline` with a `normalized_decoder`.
-        fingerprint: of the checkpoint.
+        fingerprint: of its parts.
         name: what tables call it.
         draws: see `Decoder`.
     """
@@ -283,11 +294,13 @@ def decoders_of(
     """
     steps = pipeline.config.num_inference_steps if steps is None else steps
     scale = pipeline.config.guidance_scale if guidance_scale is None else guidance_scale
-    checkpoint = checkpoint_fingerprint(pipeline)
-    key = fingerprint(checkpoint, steps, scale)
+    centre = "voice_encoder"  # its mean is subtracted from what is decoded
+    parts = ("embedding_projection", "unet", "vae", "scheduler")
+    key = fingerprint(fingerprint_of_parts(pipeline, centre, *parts), steps, scale)
     decoders: list[Decoder] = [DiffusionDecoder(pipeline, steps, scale, key)]
     if getattr(pipeline, "normalized_decoder", None) is not None:
-        decoders.append(NormalizedDecoder(pipeline, checkpoint))
+        key = fingerprint_of_parts(pipeline, centre, "normalized_decoder")
+        decoders.append(NormalizedDecoder(pipeline, key))
     return {decoder.name: decoder for decoder in decoders}
 
 
