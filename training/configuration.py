@@ -209,9 +209,9 @@ class NormalizedDecoderLosses:
             one that was asked for, both centred.
     """
 
-    texture: float = 10.0
-    landmarks: float = 0.5
-    embedding: float = 1.0
+    texture: float = 40.0
+    landmarks: float = 1.0
+    embedding: float = 0.5
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.checkpoints import (
     Progress,
@@ -35,6 +36,7 @@ from training.losses import cosine_loss, landmark_loss, texture_loss
 
 GALLERY = 100  # faces among which a validation looks for the right one
 SHEET_FACES = 8  # columns of a sample sheet
+SHIFT = 0.03  # of a face's half side, how far a view may be off
 
 
 def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) -> Path | None:
@@ -251,10 +253,27 @@ class DecoderLoss:
             losses["landmarks"] = landmark_loss(
                 decoded.landmarks[:count], batch["landmarks"], self.variance
             )
-        made = self.teacher(decoded.faces) - self.centre.to(device)
+        made = self.teacher(look_again(decoded.faces)) - self.centre.to(device)
         losses["embedding"] = cosine_loss(made, batch["embeddings"])
         weighted = [getattr(self.weights, name) * value for name, value in losses.items()]
         return {"loss": sum(weighted), **losses}
+
+
+def look_again(faces: Tensor) -> Tensor:
+    """Faces (B, 3, S, S) as another camera might have taken them: mirrored, shifted, less sharp.
+
+    A decoder that may choose every pixel learns to draw ghosts in which the teacher sees whom it
+    wants to see. What it recognises in every one of these views lies in the face.
+    """
+    size = faces.shape[-1]
+    coarse = int(torch.randint(size // 4, size, ()))  # pixels a side that are left
+    x, y = (torch.rand(2) * 2 - 1) * SHIFT
+    zoom = 1 + (torch.rand(()) * 2 - 1) * SHIFT
+    mirror = float(torch.randint(0, 2, ())) * 2 - 1
+    view = torch.tensor([[zoom * mirror, 0, x], [0, zoom, y]], device=faces.device)
+    grid = F.affine_grid(view.expand(len(faces), -1, -1), faces.shape, align_corners=False)
+    moved = F.grid_sample(faces.float(), grid, padding_mode="border", align_corners=False)
+    return F.interpolate(moved, (coarse, coarse), mode="bilinear", antialias=True)
 
 
 class averaged:
