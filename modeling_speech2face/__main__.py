@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
                 _imagine(pipeline, task, arguments)
             for warning in caught:
                 tqdm.write(f"speech2face: {warning.message}", file=sys.stderr)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             failures += 1
             message, names = str(error), " and ".join(map(str, task))
             message = (

