@@ -4,6 +4,7 @@ Letters: B rows of a batch, D size of the face embedding, S side of a face in pi
 patch of pixels.
 """
 
+import cmath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -160,9 +161,8 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
         self.first_layer = nn.Sequential(nn.Linear(face_embedding_size, hidden_size), nn.ReLU())
         # The mean shape, shares of the face's side; training sets it. Until then it is a spiral: a
         # spline needs places that differ.
-        turn = torch.arange(NUM_LANDMARKS) * 2.4
-        radius = torch.linspace(0.05, 0.4, NUM_LANDMARKS)
-        spiral = 0.5 + radius[:, None] * torch.stack([turn.cos(), turn.sin()], dim=1)
+        spiral = [cmath.rect(0.05 + 0.005 * k, 2.4 * k) for k in range(NUM_LANDMARKS)]
+        spiral = torch.tensor([(0.5 + z.real, 0.5 + z.imag) for z in spiral])
         self.register_buffer("mean_landmarks", spiral)
         self.landmark_branch = nn.Sequential(
             nn.Linear(hidden_size, landmark_hidden_size),
