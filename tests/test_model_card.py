@@ -177,7 +177,7 @@ def test_any_checkpoints_card_before_and_after_its_evaluation(checkpoint, found)
 
     card = write_card(checkpoint).read_text()
     assert "# mine" in card and "Not evaluated yet. Run `python -m training.evaluation" in card
-    assert "10.9 M parameters in all" in card and 'recogniser "dlib"' in card
+    assert "10.8 M parameters in all" in card and 'recogniser "dlib"' in card
     assert ModelCard(card).data.eval_results is None
     found.save(checkpoint)
     card = write_card(checkpoint).read_text()
