@@ -31,7 +31,7 @@ _HOMES = {
     "thin_plate_spline": "spline_warp",
     "warp": "spline_warp",
     "Speech2FacePipeline": "pipeline_speech2face",
-    "Speech2FacePipelineOutput": "pipeline_speech2face",
+    "Speech2FacePipelineOutput": "pictures",
     "contact_sheet": "pictures",
     "enlarge": "pictures",
     "GeneratedImage": "provenance",
@@ -57,8 +57,8 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     )
     from .modeling_face_recogniser import DlibFaceRecogniser
     from .modeling_speech2face import Speech2FaceModel, Speech2FaceOutput
-    from .pictures import contact_sheet, enlarge
-    from .pipeline_speech2face import Speech2FacePipeline, Speech2FacePipelineOutput
+    from .pictures import Speech2FacePipelineOutput, contact_sheet, enlarge
+    from .pipeline_speech2face import Speech2FacePipeline
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
     from .spline_warp import thin_plate_spline, warp
     from .voice_activity import NoSpeechError, speech_probabilities

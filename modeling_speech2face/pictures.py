@@ -1,24 +1,45 @@
-"""What several faces of one voice share, and pictures of them for people.
+"""What comes out of the pipeline: faces, what several of one voice share, and pictures of both.
 
-Letters: V voices, n images a voice, S side of an image.
+Letters: V voices, n images a voice, N = V n images, D size of a face embedding, S side of an image.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from diffusers.utils import BaseOutput
 from PIL import Image
 
 from .provenance import read_provenance, with_provenance
-
-if TYPE_CHECKING:
-    from .pipeline_speech2face import Speech2FacePipelineOutput
 
 COMFORTABLE_SIZE = 256  # pixels, to which a small face is enlarged for people
 # A pixel whose standard deviation among the images reaches this (of a range of 1) tells nothing.
 UNCERTAIN_DEVIATION = 0.25
 # From "differs between the images" to "the same in all": dark violet, blue, green, yellow.
 CERTAINTY_COLOURS = ((30, 8, 60), (46, 70, 140), (32, 145, 140), (120, 205, 80), (250, 230, 60))
+
+
+@dataclass
+class Speech2FacePipelineOutput(BaseOutput):
+    """What `Speech2FacePipeline` returns; for a list of voices, `images` are in their order.
+
+    Args:
+        images (list of N `PIL.Image.Image`, or array `(N, S, S, 3)`, or tensor `(N, 3, S, S)`):
+            the faces.
+        face_embeddings (`torch.Tensor` `(N, D)`): the centred embeddings that were decoded, as
+            exaggerated as they were.
+        average_face (`PIL.Image.Image`, or array `(S, S, 3)`, or tensor `(3, S, S)`): the mean of
+            a voice's images; a list of V for a list of voices.
+        certainty (`PIL.Image.Image` in colour, or array or tensor `(S, S)` from 0 to 1): where a
+            voice's images agree: 1 - min(1, s / 0.25), s being a pixel's standard deviation among
+            the images, over the three colours and its neighbours. None for a single image; a list
+            of V for a list of voices.
+    """
+
+    images: list | np.ndarray | torch.Tensor
+    face_embeddings: torch.Tensor
+    average_face: Image.Image | np.ndarray | torch.Tensor | list
+    certainty: Image.Image | np.ndarray | torch.Tensor | list | None
 
 
 def certainty_of(faces: torch.Tensor) -> torch.Tensor:
@@ -37,7 +58,7 @@ def in_colour(values: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(values, positions, channel) for channel in channels], axis=-1)
 
 
-def contact_sheet(output: "Speech2FacePipelineOutput", scale: int | None = None) -> Image.Image:
+def contact_sheet(output: Speech2FacePipelineOutput, scale: int | None = None) -> Image.Image:
     """One picture of all faces of one voice, their average and the certainty.
 
     Args:

@@ -5,14 +5,12 @@ Letters: V voices, n images a voice, N = V n images, D size of a face embedding,
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from huggingface_hub import snapshot_download
 from PIL import Image
@@ -27,35 +25,12 @@ from .modeling_face_decoder import (
 )
 from .modeling_face_recogniser import DlibFaceRecogniser
 from .modeling_speech2face import Speech2FaceModel
-from .pictures import certainty_of, in_colour
+from .pictures import Speech2FacePipelineOutput, certainty_of, in_colour
 from .provenance import describe, with_provenance
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 DEMO_CHECKPOINT = Path(__file__).parent / "demo_checkpoint"
 DECODERS = {"diffusion": 4, "normalized": 1}  # and how many images each makes if nobody says
-
-
-@dataclass
-class Speech2FacePipelineOutput(BaseOutput):
-    """What `Speech2FacePipeline` returns; for a list of voices, `images` are in their order.
-
-    Args:
-        images (list of N `PIL.Image.Image`, or array `(N, S, S, 3)`, or tensor `(N, 3, S, S)`):
-            the faces.
-        face_embeddings (`torch.Tensor` `(N, D)`): the centred embeddings that were decoded, as
-            exaggerated as they were.
-        average_face (`PIL.Image.Image`, or array `(S, S, 3)`, or tensor `(3, S, S)`): the mean of
-            a voice's images; a list of V for a list of voices.
-        certainty (`PIL.Image.Image` in colour, or array or tensor `(S, S)` from 0 to 1): where a
-            voice's images agree: 1 - min(1, s / 0.25), s being a pixel's standard deviation among
-            the images, over the three colours and its neighbours. None for a single image; a list
-            of V for a list of voices.
-    """
-
-    images: list | np.ndarray | torch.Tensor
-    face_embeddings: torch.Tensor
-    average_face: Image.Image | np.ndarray | torch.Tensor | list
-    certainty: Image.Image | np.ndarray | torch.Tensor | list | None
 
 
 class Speech2FacePipeline(DiffusionPipeline):
