@@ -13,12 +13,12 @@ from torch import nn
 from modeling_speech2face import warp
 from tests.tiny import tiny_normalized_decoder
 from tests.training_cast import write_cast
+from training.checkpoints import averaged
 from training.configuration import NormalizedDecoderTraining, load_configuration
 from training.face_targets import FaceTargets, load_targets
 from training.train_normalized_decoder import (
     DecoderLoss,
     TargetBatches,
-    averaged,
     look_again,
     mean_landmarks,
     validate,

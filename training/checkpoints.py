@@ -123,6 +123,26 @@ def average_of(config: Training, module: torch.nn.Module) -> Any:
     return EMAModel(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
 
 
+class averaged:
+    """Lends a module its averaged weights: `with averaged(module, average): ...`.
+
+    Args:
+        module: in training; it gets its own weights back.
+        average: the `EMAModel`.
+    """
+
+    def __init__(self, module: torch.nn.Module, average: Any):
+        self.module, self.average = module, average
+
+    def __enter__(self) -> None:
+        self.average.store(self.module.parameters())
+        self.average.copy_to(self.module.parameters())
+        self.module.eval()
+
+    def __exit__(self, *_) -> None:
+        self.average.restore(self.module.parameters())
+
+
 def log_sheet(accelerator: Any, config: Training, sheet: np.ndarray, step: int) -> None:
     """Keeps a picture (height, width, 3) uint8 of samples in `samples/` and in TensorBoard."""
     from PIL import Image

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from dataset_scripts.faces import ALIGNED_SIZE
 from training.data import Pairs, load_pairs, open_split
 
 NORMALIZED = "normalized_face"
-ALIGNED_SIZE = 224  # pixels, of the data contract's faces and landmarks
 SMALL = 64  # pixels; where the pairs' own faces are not needed
 
 

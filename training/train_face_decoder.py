@@ -16,6 +16,7 @@ from training.checkpoints import (
     Progress,
     StopRequest,
     average_of,
+    averaged,
     log_sheet,
     parameter_groups,
     resume,
@@ -319,19 +320,15 @@ def sample_sheet(
     first = np.asarray([rows[0] for rows in validation.pairs_of_speakers()[:SHEET_FACES]])
     device = next(decoder.parameters()).device
     embeddings = torch.from_numpy(centred(validation, pairs)[first]).to(device)
-    average.store(decoder.parameters())
-    average.copy_to(decoder.parameters())
-    decoder.eval()
     rows = [torch.from_numpy(np.asarray(validation.faces[first])).float() / 127.5 - 1]
-    for seed in range(2):
-        generator = torch.Generator().manual_seed(seed)
-        sampler = build_sampler(config)
-        rows.append(
-            decode(
+    with averaged(decoder, average):
+        for seed in range(2):
+            generator = torch.Generator().manual_seed(seed)
+            sampler = build_sampler(config)
+            faces = decode(
                 decoder, sampler, embeddings, config.sample_steps, config.guidance_scale, generator
-            ).cpu()
-        )
-    average.restore(decoder.parameters())
+            )
+            rows.append(faces.cpu())
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, 3 S, faces S)
     return ((grid + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 

@@ -20,6 +20,7 @@ from training.checkpoints import (
     Progress,
     StopRequest,
     average_of,
+    averaged,
     log_sheet,
     parameter_groups,
     resume,
@@ -59,7 +60,7 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
         project_dir=config.output,
     )
     # 1. Data, teacher, model, averaged weights, optimiser
-    size = build_decoder(config).size
+    size = face_size(config)
     with accelerator.main_process_first():
         pairs, targets = load_targets(config.dataset, "train", config.cache, size)
         validation = load_targets(config.dataset, "validation", config.cache, size)
@@ -106,14 +107,14 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
                 accelerator.log({**means, "learning_rate": rate}, progress.step)
                 recent.clear()
             if accelerator.is_main_process:
-                last = progress.step == config.steps
+                finished = progress.step == config.steps
                 model = accelerator.unwrap_model(decoder)
-                if progress.step % config.validate_every == 0 or last:
+                if progress.step % config.validate_every == 0 or finished:
                     with averaged(model, average):
                         figures = validate(model, teacher, *validation, pairs)
                     accelerator.log(figures, progress.step)
                     bar.write(f"step {progress.step}: {_in_words(figures)}")
-                if progress.step % config.sample_every == 0 or last:
+                if progress.step % config.sample_every == 0 or finished:
                     with averaged(model, average):
                         sheet = sample_sheet(model, *validation, pairs)
                     log_sheet(accelerator, config, sheet, progress.step)
@@ -142,31 +143,36 @@ def load_teacher(name: str, device: torch.device) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+def face_size(config: NormalizedDecoderTraining) -> int:
+    """S of the decoder that this configuration describes."""
+    from modeling_speech2face import NormalizedFaceDecoder
+
+    with torch.device("meta"):  # no weights are made
+        return NormalizedFaceDecoder(**config.model).size
+
+
 def build_decoder(
-    config: NormalizedDecoderTraining,
-    pairs: Pairs | None = None,
-    targets: FaceTargets | None = None,
+    config: NormalizedDecoderTraining, pairs: Pairs, targets: FaceTargets
 ) -> nn.Module:
     """The decoder to train, seeded, around the mean of the training split's landmarks.
 
     Args:
         config: of the run.
-        pairs: of the training split; without them, the decoder knows no teacher and no scale.
-        targets: of the training split, likewise.
+        pairs: of the training split.
+        targets: of the training split.
     """
     from modeling_speech2face import NormalizedFaceDecoder
 
-    known = {}
-    if pairs is not None:
-        known = {
+    torch.manual_seed(config.seed)
+    decoder = NormalizedFaceDecoder(
+        **dict(config.model)
+        | {
             "face_recogniser": pairs.teacher,
             "face_embedding_size": pairs.embeddings.shape[1],
             "embedding_scale": float(1 / centred(pairs, pairs).std()),
         }
-    torch.manual_seed(config.seed)
-    decoder = NormalizedFaceDecoder(**dict(config.model) | known)
-    if targets is not None:
-        decoder.set_mean_landmarks(torch.from_numpy(mean_landmarks(targets)))
+    )
+    decoder.set_mean_landmarks(torch.from_numpy(mean_landmarks(targets)))
     return decoder.to(memory_format=torch.channels_last)  # half again as fast
 
 
@@ -276,26 +282,6 @@ def look_again(faces: Tensor) -> Tensor:
     return F.interpolate(moved, (coarse, coarse), mode="bilinear", antialias=True)
 
 
-class averaged:
-    """Lends a module its averaged weights: `with averaged(module, average): ...`.
-
-    Args:
-        module: in training; it gets its own weights back.
-        average: the `EMAModel`.
-    """
-
-    def __init__(self, module: nn.Module, average: Any):
-        self.module, self.average = module, average
-
-    def __enter__(self) -> None:
-        self.average.store(self.module.parameters())
-        self.average.copy_to(self.module.parameters())
-        self.module.eval()
-
-    def __exit__(self, *_) -> None:
-        self.average.restore(self.module.parameters())
-
-
 @torch.no_grad()
 def validate(
     decoder: nn.Module, teacher: nn.Module, validation: Pairs, targets: FaceTargets, pairs: Pairs
@@ -384,7 +370,7 @@ def export(config: NormalizedDecoderTraining, checkpoint: str, folder: str) -> N
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision="no")
-    pairs, targets = load_targets(config.dataset, "train", config.cache, build_decoder(config).size)
+    pairs, targets = load_targets(config.dataset, "train", config.cache, face_size(config))
     decoder = build_decoder(config, pairs, targets)
     optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
