@@ -62,10 +62,9 @@ def assemble(
         "scheduler/scheduler_config.json",
     )
     needed = [voice_encoder / "config.json", *(decoder / name for name in parts)]
-    normalized = None
     if normalized_decoder is not None:
-        normalized = Path(normalized_decoder) / "normalized_decoder"
-        needed.append(normalized / "config.json")
+        normalized_decoder = Path(normalized_decoder) / "normalized_decoder"
+        needed.append(normalized_decoder / "config.json")
     for part in needed:
         if not part.is_file():
             raise FileNotFoundError(f"no {part}: train it first, or export a checkpoint of it")
@@ -76,15 +75,17 @@ def assemble(
     projection = FaceEmbeddingProjection.from_pretrained(
         decoder / "embedding_projection", torch_dtype=torch.float16
     )
-    if normalized is not None:
-        normalized = NormalizedFaceDecoder.from_pretrained(normalized, torch_dtype=torch.float16)
-    decoders = {"face_decoder": projection, "normalized_decoder": normalized}
-    check_same_teacher(
-        voice_encoder=model.config.face_recogniser,
-        **{
-            name: part.config.face_recogniser for name, part in decoders.items() if part is not None
-        },
-    )
+    teachers = {
+        "voice_encoder": model.config.face_recogniser,
+        "face_decoder": projection.config.face_recogniser,
+    }
+    normalized = None
+    if normalized_decoder is not None:
+        normalized = NormalizedFaceDecoder.from_pretrained(
+            normalized_decoder, torch_dtype=torch.float16
+        )
+        teachers["normalized_decoder"] = normalized.config.face_recogniser
+    check_same_teacher(**teachers)
     scheduler_config = diffusers.DDPMScheduler.load_config(decoder / "scheduler")
     scheduler_class = getattr(diffusers, scheduler_config["_class_name"])
     pipeline = Speech2FacePipeline(
