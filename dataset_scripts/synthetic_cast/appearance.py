@@ -41,7 +41,10 @@ EYE_COLOURS = {
     "blue": (84, 128, 172),
     "grey": (124, 136, 144),
 }
-LIPSTICKS = ((176, 40, 52), (196, 74, 92), (150, 38, 70), (188, 88, 76), (166, 60, 60))
+LIPSTICKS = (
+    *((176, 52, 60), (196, 84, 98), (152, 54, 76), (188, 96, 84), (168, 78, 74)),
+    *((192, 112, 102), (200, 116, 122), (160, 92, 84)),
+)
 
 
 def cylinder_uv(canonical: np.ndarray) -> np.ndarray:
@@ -108,11 +111,16 @@ class SkinPainter:
             0.8, 1.1, 0.9
         )
         # 2. Freckles of light skin, spots of old skin, fine noise.
-        freckles = np.clip(self._shifted(1, rng) - 1.2, 0, 1) * (rng.random() < 0.2)
-        freckles = freckles * (melanin < 0.35) * self._blob(0.03, 0.87, 0.05, 0.03)
-        spots = np.clip(self._shifted(1, rng) - 1.9 + 0.4 * old, 0, 1) * old
-        colour *= 1 - (0.25 * freckles + 0.13 * spots)[..., None] * _rgb(0.6, 1, 1.2)
-        colour *= 1 + (0.008 + 0.008 * male + 0.006 * old) * self._shifted(2, rng)[..., None]
+        marks = np.zeros_like(self.x)
+        if melanin < 0.4 and rng.random() < 0.3:
+            number = int(rng.uniform(60, 320))
+            self._dots(marks, rng, number, (0.028, 0.874, 0.030, 0.016), (0.0005, 0.0010), 0.30)
+        number = int(rng.uniform(0, 45) * old)
+        self._dots(marks, rng, number, (0.045, 0.90, 0.030, 0.045), (0.0008, 0.0026), 0.22)
+        moles = int(rng.integers(0, 6))
+        self._dots(marks, rng, moles, (0.040, 0.86, 0.030, 0.045), (0.0007, 0.0013), 1.0)
+        colour *= 1 - np.clip(0.55 * marks, 0, 0.7)[..., None] * _rgb(0.6, 0.95, 1.1)
+        colour *= 1 + (0.008 + 0.008 * male + 0.006 * old) * self._shifted(1, rng)[..., None]
         if old > 0.05:
             lines = np.clip(self._wrinkles(old, np.random.default_rng([traits.seed, 14])), 0, 1)
             colour *= 1 - (0.30 * lines)[..., None] * _rgb(0.75, 1.0, 1.05)
@@ -120,14 +128,14 @@ class SkinPainter:
             colour *= 1 + 0.05 * old * blotch[..., None]
         # 3. Beard: the shadow even of a shaven man, then the kinds of beard.
         shadow = self.beard_cover(traits) * self._beard_shadow(traits, rng)
-        shadow = shadow * (1 + 0.12 * self._shifted(2, rng))
+        shadow = shadow * (1 + 0.12 * self._shifted(1, rng))
         root = greyed(hair_colour(traits), traits.hair_grey).astype(np.float32)
         tint = 0.55 * root + 0.45 * skin * _rgb(0.50, 0.56, 0.62)
         colour += np.clip(shadow, 0, 1)[..., None] * (tint - colour)
         # 4. Lids and lash lines, blusher.
         self._make_up(colour, traits, rng)
         # 5. The brows.
-        self._brows(colour, traits, rng)
+        self._brows(colour, traits)
         relief = self._relief(traits, old, rng)
         # The cylinder ends below the jaw and behind the ears: nothing to stretch there.
         colour = skin + self._fade[..., None] * (colour - skin)
@@ -157,13 +165,14 @@ class SkinPainter:
         amount = 0.12 * traits.make_up + 0.05 * female
         colour *= 1 + (amount * blush)[..., None] * _rgb(0.15, -0.35, -0.25)
 
-    def _brows(self, colour, traits: Traits, rng: np.random.Generator) -> None:
-        strokes = _brow_strokes(traits, rng)
+    def _brows(self, colour, traits: Traits) -> None:
+        """The skin under the brows, which the hairs of `hair` stand on; pencilled with make-up."""
+        along, away = brow_line(traits, self.side, self.y)
+        strokes = np.exp(-((0.95 * away) ** 4)) * _step(along + 0.02, 0.05) * _step(0.97 - along, 0.12)
+        strokes = strokes * (0.16 + 0.22 * traits.brow_thickness + 0.15 * traits.make_up)
         grey = 0.6 * traits.hair_grey
         dark = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.62)
         dark = dark.astype(np.float32)
-        if traits.make_up > 0.35:
-            strokes = np.clip(strokes * 1.15, 0, 1)
         colour += strokes[..., None] * (dark - colour)
 
     def _relief(self, traits: Traits, old: float, rng: np.random.Generator) -> np.ndarray:
@@ -172,7 +181,7 @@ class SkinPainter:
         if old > 0.05:
             relief -= self._wrinkles(old, np.random.default_rng([traits.seed, 14]))
         coarse = 0.03 + 0.06 * traits.masculinity + 0.08 * old
-        relief += coarse * self._shifted(2, rng) * 0.5 + 0.05 * old * self._shifted(0, rng)
+        relief += coarse * self._shifted(1, rng) * 0.5 + 0.05 * old * self._shifted(0, rng)
         return np.clip(0.5 + 0.35 * relief, 0, 1)
 
     def _wrinkles(self, old: float, rng: np.random.Generator) -> np.ndarray:
@@ -205,6 +214,23 @@ class SkinPainter:
             self._blobs[key] = across * np.exp(-(((self.y - y) / height) ** 2))
         return self._blobs[key]
 
+    def _dots(self, marks, rng, number: int, where: tuple, sizes: tuple, strength: float) -> None:
+        """Add round spots around (|x|, y), spread by (x, y), of radii in metres, to `marks`."""
+        x0, y0, width, height = where
+        x = rng.choice((-1, 1), number) * x0 + width * rng.standard_normal(number)
+        y = y0 + height * rng.standard_normal(number)
+        radius, depth = rng.uniform(*sizes, number), strength * rng.uniform(0.4, 1.0, number)
+        rows = ((HIGH_Y - y) / (HIGH_Y - LOW_Y) * HEIGHT).astype(int)
+        columns = np.abs(self.x[rows.clip(0, HEIGHT - 1)] - x[:, None]).argmin(1)
+        for k in range(number):
+            reach = int(3 * radius[k] / 0.0007) + 1  # texels
+            here = np.s_[
+                max(0, rows[k] - reach) : rows[k] + reach + 1,
+                max(0, columns[k] - reach) : columns[k] + reach + 1,
+            ]
+            far = ((self.x[here] - x[k]) ** 2 + (self.y[here] - y[k]) ** 2) / radius[k] ** 2
+            np.maximum(marks[here], depth[k] * np.exp(-(far**1.5)), out=marks[here])
+
     def _shifted(self, layer: int, rng: np.random.Generator) -> np.ndarray:
         noise = self._noise[layer]
         shift = rng.integers(0, noise.shape[0]), rng.integers(0, noise.shape[1])
@@ -230,47 +256,24 @@ def beard_region(kind: str, side: np.ndarray, y: np.ndarray, z: np.ndarray) -> n
     return (region * ~lip_gap).astype(np.float32)
 
 
-def _brow_strokes(traits: Traits, rng: np.random.Generator) -> np.ndarray:
-    """Return the brows' cover (HEIGHT, WIDTH) in 0 to 1, drawn hair by hair."""
+def brow_line(traits: Traits, side: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where points of the average head, |x| and y in metres, lie on a person's brow.
+
+    Returns:
+        How far along it (0: inner end, 1: tail), and how far above its middle, in half heights.
+    """
     male, thick = traits.masculinity, traits.brow_thickness
-    low = 0.9240 - 0.0055 * male + rng.normal(0, 0.0008)
-    arch = 0.0050 * (1 - male) + 0.0030 + rng.normal(0, 0.0008)
-    inner, outer = 0.0125 - 0.0025 * male, 0.0535 + 0.002 * male
-    half = 0.0014 + 0.0016 * thick + 0.0016 * male  # metres, half the height at the inner end
-    number = int(70 + 110 * thick + 60 * male)
-    scale = 2
-    canvas = Image.new("L", (WIDTH * scale, HEIGHT * scale))
-    draw = ImageDraw.Draw(canvas)
-    metre_v = HEIGHT * scale / (HIGH_Y - LOW_Y)
-
-    def to_pixel(x, y):
-        # On the brow the cylinder's radius is about 93 mm in the middle, 85 mm at the tail.
-        angle = np.arcsin(np.clip(x / 0.0935, -1, 1))
-        return (angle / MAX_ANGLE / 2 + 0.5) * WIDTH * scale, (HIGH_Y - y) * metre_v
-
-    for sign in (-1, 1):
-        t = np.sort(rng.random(number))
-        x = inner + (outer - inner) * t
-        peak = 0.66
-        curve = np.where(t < peak, 1 - ((peak - t) / peak) ** 2, 1 - ((t - peak) / 0.34) ** 2 * 1.5)
-        taper = np.interp(t, (0, 0.15, 0.6, 1), (0.8, 1, 0.8, 0.25))
-        centre = low + arch * curve
-        start_y = centre + half * taper * rng.uniform(-1, 0.7, number)
-        lean = np.interp(t, (0, 0.2, 0.6, 1), (0.75 - 0.3 * male, 0.45, 0.1, -0.25)) + rng.normal(
-            0, 0.15, number
-        )
-        length = (0.0042 + 0.003 * thick) * rng.uniform(0.6, 1.2, number)
-        end_x, end_y = x + length * np.cos(lean), start_y + length * np.sin(lean)
-        px, py = to_pixel(sign * x, start_y)
-        qx, qy = to_pixel(sign * end_x, end_y)
-        grey = rng.integers(130, 256, number)
-        for k in range(number):
-            draw.line((px[k], py[k], qx[k], qy[k]), fill=int(grey[k]), width=2)
-    small = canvas.resize((WIDTH, HEIGHT), Image.BOX)
-    hairs = np.asarray(small, np.float32) / 255
-    soft = np.asarray(small.filter(ImageFilter.GaussianBlur(1.6)), np.float32) / 255
-    density = 0.60 + 0.25 * thick + 0.15 * male
-    return np.clip((0.55 * hairs + 0.75 * soft) * density, 0, 0.95)
+    low, arch_shift = np.random.default_rng([traits.seed, 15]).normal(0, 0.0009, 2)
+    low = low + 0.9250 - 0.0040 * male
+    arch = 0.0022 + 0.0030 * (1 - male) + arch_shift
+    inner, outer = 0.0125 - 0.0020 * male, 0.0545 + 0.002 * male
+    along = (side - inner) / (outer - inner)
+    peak = 0.60
+    rise = np.where(along < peak, (peak - along) / peak, 1.7**0.5 * (along - peak) / (1 - peak))
+    middle = low + arch * (1 - rise**2) - 0.0035 * np.clip(along - peak, 0, 1)
+    half = 0.0022 + 0.0016 * thick + 0.0010 * male  # metres, at the inner third
+    half = half * np.interp(along, (0, 0.15, 0.5, 1), (0.85, 1, 0.85, 0.35))
+    return along, (y - middle) / half
 
 
 def _canonical_map(topology: HeadTopology) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -293,12 +296,12 @@ def _canonical_map(topology: HeadTopology) -> tuple[np.ndarray, np.ndarray, np.n
 
 @lru_cache(maxsize=1)
 def _noise_bank() -> tuple[np.ndarray, ...]:
-    """Return three tileable noises of unit variance: blotches, spots, grain."""
+    """Return two tileable noises of unit variance: blotches, grain."""
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(5)
     bank = []
-    for sigma in (14, 2.2, 0.9):
+    for sigma in (14, 0.9):
         noise = gaussian_filter(rng.normal(size=(HEIGHT, WIDTH)), sigma, mode="wrap")
         bank.append((noise / noise.std()).astype(np.float32))
     return tuple(bank)
@@ -321,9 +324,9 @@ def lip_colour(traits: Traits) -> np.ndarray:
     rng = np.random.default_rng([traits.seed, 13])
     male = traits.masculinity
     natural = skin_colour(traits) * (
-        np.array([0.87, 0.60, 0.63]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
+        np.array([0.88, 0.66, 0.67]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
     )
     stick = np.array(LIPSTICKS[rng.integers(len(LIPSTICKS))]) / 255
     stick = stick * (1 - 0.45 * traits.skin_tone)
-    amount = 0.75 * np.clip(traits.make_up * 1.2, 0, 1)
+    amount = 0.65 * np.clip(1.3 * traits.make_up - 0.15, 0, 1)
     return np.clip(natural * (1 - amount) + stick * amount, 0, 1)

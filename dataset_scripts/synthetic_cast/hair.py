@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .appearance import beard_region, greyed, hair_colour
+from .appearance import beard_region, brow_line, greyed, hair_colour, skin_colour
 from .geometry import BODY, HeadTopology
 from .traits import Traits
 
@@ -48,14 +48,15 @@ class Cut:
 
 CUTS = {
     "shaved": Cut(0.0015, 0.0012, 0, 0.0012, 1.0, 0.0, 0.001),
-    "buzz": Cut(0.006, 0.004, 4500, 0.0014, 0.9, 0.1, 0.002),
-    "short": Cut(0.042, 0.016, 3800, 0.0019, 0.50, 0.12, 0.008),
-    "side_parted": Cut(0.090, 0.022, 3800, 0.0021, 0.15, 0.55, 0.012),
-    "curly": Cut(0.065, 0.040, 3200, 0.0025, 0.8, 0.05, 0.018),
-    "bob": Cut(0.20, 0.13, 3600, 0.0026, 0.15, 1.0, 0.012),
-    "long": Cut(0.38, 0.34, 3800, 0.0028, 0.15, 1.0, 0.010),
-    "tied_back": Cut(0.16, 0.13, 3600, 0.0024, 0.05, 0.0, 0.006),
+    "buzz": Cut(0.006, 0.004, 9000, 0.0009, 0.9, 0.1, 0.002),
+    "short": Cut(0.042, 0.016, 8000, 0.0011, 0.50, 0.12, 0.008),
+    "side_parted": Cut(0.090, 0.022, 8000, 0.0012, 0.15, 0.55, 0.012),
+    "curly": Cut(0.065, 0.040, 7000, 0.0013, 0.8, 0.05, 0.018),
+    "bob": Cut(0.20, 0.13, 8500, 0.0014, 0.15, 1.0, 0.012),
+    "long": Cut(0.38, 0.34, 9000, 0.0015, 0.15, 1.0, 0.010),
+    "tied_back": Cut(0.16, 0.13, 8000, 0.0013, 0.05, 0.0, 0.006),
 }
+LOCKS = {"short": 26, "side_parted": 30, "curly": 22, "bob": 40, "long": 45}  # strands a lock
 COMB_REACH = 0.055  # metres over which a strand keeps its combed direction before it falls
 
 
@@ -72,14 +73,17 @@ class HairGrower:
         self._triangles = tri[ok]
         corners = canonical[self._triangles]
         edges = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        area = np.linalg.norm(edges, axis=1)
-        self._area_sum = np.cumsum(area) / area.sum()
+        self._area = np.linalg.norm(edges, axis=1)
+        middle = corners.mean(1)
+        on_brow = (np.abs(np.abs(middle[:, 0]) - 0.033) < 0.028) & (middle[:, 2] > 0.10)
+        self._on_brow = on_brow & (np.abs(middle[:, 1] - 0.925) < 0.018)
 
     def grow(self, traits: Traits, fine: np.ndarray, normals: np.ndarray) -> Strands:
         """Return hair and beard of a person whose head at rest is `fine` (V, 3)."""
         rng = np.random.default_rng([traits.seed, 21])
         radius = self._radius_grid(fine)
         parts = [self._scalp(traits, fine, normals, radius, rng)]
+        parts.append(self._brows(traits, fine, normals, np.random.default_rng([traits.seed, 22])))
         if traits.beard in ("moustache", "goatee", "full"):
             parts.append(self._beard(traits, fine, normals, rng))
         names = ("points", "widths", "colours", "anchor")
@@ -96,13 +100,45 @@ class HairGrower:
         length = style.lengths(on_average, rng)
         points, whole = style.grow(root, normal, on_average, length, radius, self, rng)
         points = points[whole]
-        return _finish(points, np.full(len(points), -1, np.int32), traits, cut.width, rng)
+        lock = None
+        if traits.hair_cut in LOCKS:
+            points, lock = _gathered(points, LOCKS[traits.hair_cut], rng)
+        anchor = np.full(len(points), -1, np.int32)
+        return _finish(points, anchor, traits, cut.width, rng, lock)
+
+    def _brows(self, traits, fine, normals, rng) -> Strands:
+        """Hairs that rise at the inner end, lie along the brow, and fall at its tail."""
+        male, thick = traits.masculinity, traits.brow_thickness
+        root, normal, at, anchor = self._roots(9000, fine, normals, rng, self._on_brow)
+        along, away = brow_line(traits, np.abs(at[:, 0]), at[:, 1])
+        # Dense in the middle, ragged at the rims.
+        grows = rng.random(len(root)) < np.exp(-(np.abs(away) ** 3)) * (0.35 + 0.5 * thick)
+        grows &= (along > -0.02) & (along < 1.02)
+        number = int(240 + 260 * thick + 120 * male)
+        root, normal, anchor, along, away, at = (
+            a[grows][:number] for a in (root, normal, anchor, along, away, at)
+        )
+        lean = np.interp(along, (0, 0.15, 0.5, 1), (1.2, 0.75, 0.2, -0.35))
+        lean = lean - 0.35 * away + rng.normal(0, 0.14, len(root))
+        outward = np.sign(at[:, 0])
+        direction = np.stack([outward * np.cos(lean), np.sin(lean), 0 * lean], 1)
+        direction = _unit(direction - (direction * normal).sum(1, keepdims=True) * normal)
+        direction = _unit(direction + 0.22 * normal)
+        length = (0.0052 + 0.0028 * thick + 0.001 * male) * rng.uniform(0.6, 1.15, len(root))
+        length = length * np.interp(along, (0, 0.2, 1), (0.75, 1, 0.8))
+        t = np.linspace(0, 1, POINTS)[None, :, None]
+        points = root[:, None] + t * length[:, None, None] * direction[:, None]
+        points = points - 0.15 * t**2 * length[:, None, None] * normal[:, None]
+        grey = 0.6 * traits.hair_grey
+        colour = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.6)
+        width = 0.00045 + 0.00015 * thick
+        return _finish(points.astype(np.float32), anchor, traits, width, rng, base=colour, grey=0.0)
 
     def _beard(self, traits, fine, normals, rng) -> Strands:
-        root, normal, on_average, anchor = self._roots(30000, fine, normals, rng)
+        root, normal, on_average, anchor = self._roots(80000, fine, normals, rng)
         side, y, z = np.abs(on_average[:, 0]), on_average[:, 1], on_average[:, 2]
         grows = rng.random(len(root)) < beard_region(traits.beard, side, y, z)
-        number = {"moustache": 450, "goatee": 1000, "full": 2300}[traits.beard]
+        number = {"moustache": 1000, "goatee": 2400, "full": 6500}[traits.beard]
         root, normal, anchor = (a[grows][:number] for a in (root, normal, anchor))
         length = {"moustache": 0.005, "goatee": 0.006, "full": 0.007}[traits.beard]
         length = length * rng.uniform(0.6, 1.3) * rng.uniform(0.6, 1.2, len(root))
@@ -112,11 +148,13 @@ class HairGrower:
         t = np.linspace(0, 1, POINTS)[None, :, None]
         points = root[:, None] + t * length[:, None, None] * direction[:, None]
         points = points + (t**2) * 0.3 * length[:, None, None] * DOWN
-        return _finish(points.astype(np.float32), anchor, traits, 0.0011, rng)
+        return _finish(points.astype(np.float32), anchor, traits, 0.0006, rng)
 
-    def _roots(self, number, fine, normals, rng):
+    def _roots(self, number, fine, normals, rng, among=None):
         """Return positions, normals, positions on the average head, and nearest vertices."""
-        which = np.searchsorted(self._area_sum, rng.random(number)).clip(0, len(self._area_sum) - 1)
+        area_sum = np.cumsum(self._area if among is None else self._area * among)
+        which = np.searchsorted(area_sum, rng.random(number) * area_sum[-1])
+        which = which.clip(0, len(area_sum) - 1)
         weights = rng.dirichlet((1, 1, 1), number).astype(np.float32)[:, :, None]
         corners = self._triangles[which]
         mix = [(a[corners] * weights).sum(1) for a in (fine, normals, self._topology.canonical)]
@@ -334,19 +372,39 @@ def scalp_cover(at: np.ndarray, traits: Traits) -> np.ndarray:
     line = line + temple * (0.006 * male - 0.003) + 0.030 * far * temple
     line = line + 0.026 * max(0.0, far - 0.35) / 0.65 * np.exp(-((np.array(knots) / 35.0) ** 2))
     height = np.interp(angle, knots, line)
-    cover = np.clip((at[:, 1] - height) / 0.004, 0, 1)
+    cover = np.clip((at[:, 1] - height) / 0.009, 0, 1)
     crown = np.exp(-((at[:, 0] / 0.05) ** 2) - ((at[:, 2] - 0.03) / 0.075) ** 2)
     bald = np.clip((far - 0.45) / 0.4, 0, 1) * crown * (at[:, 1] > 0.955)
     return cover * (1 - np.clip(1.3 * bald, 0, 1))
 
 
-def _finish(points, anchor, traits: Traits, width: float, rng) -> Strands:
+def _gathered(points: np.ndarray, size: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Draw strands together towards their tips, into locks of about `size`; return whose lock."""
+    from scipy.spatial import cKDTree
+
+    guides = rng.choice(len(points), max(1, len(points) // size), replace=False)
+    middle = POINTS // 2  # strands of one lock lie beside each other, not only their roots
+    feature = np.concatenate([points[:, 0], 0.6 * points[:, middle]], 1)
+    _, lock = cKDTree(feature[guides]).query(feature)
+    t = np.linspace(0, 1, POINTS, dtype=np.float32)[None, :, None]
+    pull = rng.uniform(0.2, 0.85, len(points)).astype(np.float32)[:, None, None] * t**1.3
+    offset = points[guides[lock]] - points
+    near = np.linalg.norm(offset, axis=-1).max(1) < 0.03
+    return points + np.where(near[:, None, None], pull, 0) * offset, lock
+
+
+def _finish(
+    points, anchor, traits: Traits, width: float, rng, lock=None, base=None, grey: float | None = None
+) -> Strands:
     """Give strands their widths and colours: grey ones, darker roots, lighter tips."""
     number = len(points)
-    base = hair_colour(traits)
-    share = np.clip(traits.hair_grey * rng.uniform(0.6, 1.4, number), 0, 0.95)
+    base = hair_colour(traits) if base is None else base
+    grey = traits.hair_grey if grey is None else grey
+    share = np.clip(grey * rng.uniform(0.6, 1.4, number), 0, 0.95)
     colour = base * (1 - share[:, None]) + greyed(base, 1) * share[:, None]
     colour = colour * rng.uniform(0.78, 1.25, (number, 1))
+    if lock is not None:
+        colour = colour * rng.uniform(0.80, 1.22, (lock.max() + 1, 1))[lock]
     t = np.linspace(0, 1, POINTS)
     root_to_tip = (0.72 + 0.4 * t)[None, :, None]
     colours = np.clip(colour[:, None] * root_to_tip, 0, 1).astype(np.float32)

@@ -17,6 +17,7 @@ from .traits import Traits
 __all__ = ["FaceRenderer", "Frame", "draw_frame"]
 
 SUPERSAMPLING = 1.5  # drawn pixels a side for one of the picture
+SAMPLES = 4  # a drawn pixel, of what covers it; strands are thinner than pixels
 SHADOW_SIZE = 512  # pixels
 BACKDROP_SIZE = 32  # pixels, enlarged without steps when drawn
 HEAD_MIDDLE = np.array([0.0, 0.898, 0.06])  # metres, on the average head
@@ -137,8 +138,10 @@ class FaceRenderer:
     def _build_targets(self) -> None:
         side = round(self.size * SUPERSAMPLING)
         self._colour = self._gl.texture((side, side), 3)
-        self._target = self._gl.framebuffer(
-            [self._colour], self._gl.depth_renderbuffer((side, side))
+        self._target = self._gl.framebuffer([self._colour])
+        self._samples = self._gl.framebuffer(
+            [self._gl.renderbuffer((side, side), 3, samples=SAMPLES)],
+            self._gl.depth_renderbuffer((side, side), samples=SAMPLES),
         )
         self._shadow_map = self._gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
@@ -261,6 +264,7 @@ class FaceRenderer:
         bare = {"shaved": 0.4, "buzz": 0.25}.get(traits.hair_cut, 0.05)
         scalp = (1 - bare) * hair + bare * skin
         canonical_eyes = self._canonical_eyes
+        old = float(np.clip((traits.age - 40) / 40, 0, 1))
         own = dict(
             lip_colour=appearance.lip_colour(traits),
             iris_colour=np.array(appearance.EYE_COLOURS[traits.eye_colour]) / 255,
@@ -269,8 +273,10 @@ class FaceRenderer:
             neckline=(clothes.front_y, clothes.back_y, clothes.half_width, clothes.collar),
             eye_left=canonical_eyes[0],
             eye_right=canonical_eyes[1],
-            lip_gloss=0.25 + 0.5 * traits.make_up,
-            oil=float(rng.uniform(0.25, 0.75)),
+            lip_gloss=0.35 + 0.4 * traits.make_up,
+            lip_cover=0.72 + 0.22 * traits.make_up,
+            sclera=np.array([0.60, 0.545, 0.515]) * rng.uniform(0.85, 1.05) - (0, 0, 0.05 * old),
+            oil=float(rng.uniform(0.4, 1.5)),
             lash_colour=0.35 * appearance.hair_colour(traits) * (1 - traits.make_up),
             lash_strength=0.45 + 0.25 * (1 - traits.masculinity) + 0.3 * traits.make_up,
             pupil=0.14,
@@ -309,8 +315,8 @@ class FaceRenderer:
         gl = self._gl
         side = round(self.size * SUPERSAMPLING)
         self._backdrop.write(np.ascontiguousarray(paint_background(frame.background)).tobytes())
-        self._target.use()
-        self._target.clear(depth=1.0)
+        self._samples.use()
+        self._samples.clear(depth=1.0)
         gl.disable(gl.DEPTH_TEST)
         gl.disable(gl.BLEND)
         self._backdrop.use(3)
@@ -326,6 +332,7 @@ class FaceRenderer:
         gl.enable(gl.BLEND)
         rest.render(vertices=n_rest, first=n_skin + n_eyes)
         gl.disable(gl.BLEND)
+        gl.copy_framebuffer(self._target, self._samples)
         data = np.frombuffer(self._target.read(components=3, alignment=1), np.uint8)
         return data.reshape(side, side, 3)[::-1]
 

@@ -69,7 +69,7 @@ float noise(vec2 p) { return textureLod(grain, p / 128.0, 0.0).r; }
 vec3 shade(vec3 albedo, vec3 n, vec3 wrap, float gloss, float power, float shadow, float ao) {
     vec3 view = normalize(eye - at);
     float k = dot(n, key_direction), f = dot(n, fill_direction);
-    vec3 dim = mix(vec3(0.24, 0.10, 0.06) * wrap.r, vec3(1.0), shadow);
+    vec3 dim = mix(vec3(0.20, 0.10, 0.07) * wrap.r, vec3(1.0), shadow);
     vec3 key = clamp((k + wrap) / (1.0 + wrap), 0.0, 1.0) * dim;
     vec3 fill = clamp((f + wrap) / (1.0 + wrap), 0.0, 1.0) * mix(0.4, 1.0, ao);
     vec3 ambient = mix(ground, sky, 0.5 + 0.5 * n.y) * mix(ao, 1.0, 0.12);
@@ -91,7 +91,7 @@ SKIN_FRAGMENT = (
 uniform sampler2D skin, lips;
 uniform vec3 lip_colour, scalp_colour, cloth_colour;
 uniform vec4 neckline;   // its height in front and behind, its half width, its hem (metres)
-uniform float lip_gloss, oil;
+uniform float lip_gloss, lip_cover, oil;
 vec3 bumped(vec3 n, float height, float strength) {
     vec3 dx = dFdx(at), dy = dFdy(at);
     vec3 r1 = cross(dy, n), r2 = cross(n, dx);
@@ -110,21 +110,28 @@ void main() {
     vec3 fabric = to_linear(cloth_colour) * (0.90 + 0.12 * folds) * mix(1.0, 0.80, hem);
 
     vec4 texel = texture(skin, skin_uv);
-    float mask = smoothstep(0.25, 0.75, texture(lips, mask_uv).r) * (1.0 - mouth);
+    float mask = smoothstep(0.08, 0.92, texture(lips, mask_uv).r) * (1.0 - mouth);
     float fine = noise(average.xy * vec2(2000.0, 500.0));
+    float pores = noise(average.xy * 900.0) + 0.7 * noise(average.yx * 430.0 + 31.0) - 0.85;
     float inside = smoothstep(0.15, 0.6, mouth);
     float cap = clamp(haired * (0.85 + 0.3 * fine), 0.0, 1.0);
-    vec3 albedo = mix(to_linear(texel.rgb), to_linear(lip_colour) * (0.88 + 0.2 * fine), mask);
+    vec3 lip = to_linear(lip_colour) * (0.80 + 0.3 * fine);
+    vec3 albedo = mix(to_linear(texel.rgb) * (1.0 + 0.10 * pores), lip, mask * lip_cover);
     albedo = mix(albedo, to_linear(scalp_colour), cap);
     albedo = mix(albedo, vec3(0.05, 0.012, 0.010), inside);
     albedo = mix(albedo, fabric, cloth);
-    n = bumped(n, mix(texel.a, folds, cloth), mix(0.0035 * (1.0 - mask), 0.003, cloth));
-    float gloss = mix(mix(oil, lip_gloss, mask) * (1.0 - cap), 0.1, cloth);
+    float height = mix(texel.a + 0.05 * pores, 0.10 * fine, mask);
+    n = bumped(n, mix(height, folds, cloth), mix(0.0035, 0.003, cloth));
+    // Forehead, nose and the height of the cheeks are the first to shine.
+    float middle = exp(-pow(average.x / 0.022, 2.0)) * smoothstep(0.845, 0.87, average.y);
+    float cheek = exp(-pow((abs(average.x) - 0.042) / 0.016, 2.0) - pow((average.y - 0.882) / 0.012, 2.0));
+    float shine = oil * (0.7 + 1.2 * middle + 0.8 * cheek) * (1.0 + 1.6 * pores);
+    float gloss = mix(mix(shine, lip_gloss, mask) * (1.0 - cap), 0.1, cloth);
     // Light bleeds red through thin skin, less through dark skin.
-    vec3 wrap = vec3(0.42, 0.18, 0.12) * clamp(albedo.r * 1.6, 0.1, 1.0) + 0.06;
+    vec3 wrap = vec3(0.36, 0.17, 0.12) * clamp(albedo.r * 1.6, 0.1, 1.0) + 0.06;
     float ao = open_sky * open_sky * mix(1.0, 0.35, inside);
     wrap = mix(wrap, vec3(0.15), cloth);
-    vec3 c = shade(albedo, n, wrap, gloss, mix(16.0, 34.0, mask), shadow, ao);
+    vec3 c = shade(albedo, n, wrap, gloss, mix(20.0, 34.0, mask), shadow, ao);
     colour = vec4(to_display(c), 1.0);
 }
 """
@@ -133,27 +140,35 @@ void main() {
 EYE_FRAGMENT = (
     _SURFACE_COMMON
     + """
-uniform vec3 iris_colour, eye_left, eye_right;
+uniform vec3 iris_colour, sclera, eye_left, eye_right;
 uniform float pupil;
 void main() {
     vec3 n = normalize(facing);
     float shadow = lit(at + n * 0.002, 0.004);
     vec3 d = normalize(average - (average.x > 0.0 ? eye_left : eye_right));
     float angle = acos(clamp(d.z, -1.0, 1.0)), around = atan(d.y, d.x);
-    vec3 white = vec3(0.70, 0.63, 0.60) - vec3(0.05, 0.12, 0.12) * smoothstep(0.5, 1.0, angle);
+    float vein = noise(vec2(around * 60.0, angle * 14.0)) * smoothstep(0.45, 0.9, angle);
+    vec3 white = sclera - vec3(0.04, 0.16, 0.15) * vein;
+    white = mix(white, vec3(0.42, 0.20, 0.17), smoothstep(0.80, 1.05, angle));
     float streak = noise(vec2(around * 40.0, angle * 25.0));
     vec3 iris = to_linear(iris_colour) * (0.65 + 0.9 * streak * smoothstep(0.42, 0.15, angle));
     iris *= 1.0 - 0.75 * smoothstep(0.33, 0.43, angle);
     iris *= 1.0 + 0.5 * smoothstep(0.1, -0.4, d.y);
     iris = mix(vec3(0.006), iris, smoothstep(pupil - 0.02, pupil + 0.03, angle));
     vec3 albedo = mix(iris, white, smoothstep(0.395, 0.44, angle));
-    float lid = smoothstep(0.42, -0.12, d.y);           // the upper lid's shade
+    // The lids and the lashes shade what they overhang, the corners lie deep.
+    float lid = smoothstep(0.40, 0.02, d.y) * smoothstep(-0.62, -0.30, d.y);
+    lid *= 1.0 - 0.45 * smoothstep(0.45, 0.95, angle);
     vec3 c = shade(albedo, n, vec3(0.25), 0.0, 30.0, mix(0.6, 1.0, shadow), 0.35 + 0.65 * lid);
+    c *= 0.30 + 0.70 * lid;
     vec3 view = normalize(eye - at);
     float key = max(dot(n, normalize(view + key_direction * 0.9 + vec3(0, 0.15, 0))), 0.0);
     float fill = max(dot(n, normalize(view + fill_direction)), 0.0);
     float glint = pow(key, 350.0) + 0.35 * pow(fill, 250.0);
-    c += glint * 2.2 * (key_colour + 0.2) * smoothstep(0.62, 0.5, angle);
+    c += glint * 1.8 * (key_colour + 0.2) * smoothstep(0.62, 0.5, angle);
+    // What the wet surface mirrors of the sky, and the tears along the lower lid.
+    c += 0.035 * sky * smoothstep(-0.1, 0.35, d.y) * smoothstep(0.55, 0.35, angle) * lid;
+    c += 0.10 * sky * exp(-pow((d.y + 0.40) / 0.05, 2.0));
     colour = vec4(to_display(c), 1.0);
 }
 """
@@ -198,7 +213,7 @@ vec3 fibre(vec3 at, vec3 t) {
     vec3 light = albedo * (sine(t, key_direction) * around * mix(0.2, 1.0, shadow) * key_colour
         + sine(t, fill_direction) * fill_around * fill_colour
         + mix(ground, sky, 0.5 + 0.5 * outward.y));
-    light += shadow * around * key_colour * (0.035 * first + albedo * 0.5 * second);
+    light += mix(0.3, 1.0, shadow) * around * key_colour * (0.05 * first + (albedo + 0.01) * 0.6 * second);
     return light * mix(0.38, 1.0, ribbon.y);
 }
 void main() {
