@@ -62,6 +62,12 @@ def skin_colour(traits: Traits) -> np.ndarray:
     return np.clip(base * (1 + traits.skin_hue * np.array([-0.015, 0.02, -0.07])), 0, 1)
 
 
+def exposure(traits: Traits) -> float:
+    """Return by how much more light a camera lets in, which measures the face, for darker skin."""
+    luminance = float(skin_colour(traits) ** 2.2 @ (0.2126, 0.7152, 0.0722))
+    return (0.38 / luminance) ** 0.22
+
+
 def hair_colour(traits: Traits) -> np.ndarray:
     """Return the person's hair colour before grey strands are drawn, sRGB (3,) in 0 to 1."""
     rng = np.random.default_rng([traits.seed, 11])
@@ -265,13 +271,13 @@ def brow_line(traits: Traits, side: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
     male, thick = traits.masculinity, traits.brow_thickness
     low, arch_shift = np.random.default_rng([traits.seed, 15]).normal(0, 0.0009, 2)
     low = low + 0.9250 - 0.0040 * male
-    arch = 0.0022 + 0.0030 * (1 - male) + arch_shift
+    arch = 0.0022 + 0.0020 * (1 - male) + arch_shift
     inner, outer = 0.0125 - 0.0020 * male, 0.0545 + 0.002 * male
     along = (side - inner) / (outer - inner)
     peak = 0.60
     rise = np.where(along < peak, (peak - along) / peak, 1.7**0.5 * (along - peak) / (1 - peak))
     middle = low + arch * (1 - rise**2) - 0.0035 * np.clip(along - peak, 0, 1)
-    half = 0.0022 + 0.0016 * thick + 0.0010 * male  # metres, at the inner third
+    half = 0.0018 + 0.0016 * thick + 0.0014 * male  # metres, at the inner third
     half = half * np.interp(along, (0, 0.15, 0.5, 1), (0.85, 1, 0.85, 0.35))
     return along, (y - middle) / half
 
@@ -324,9 +330,9 @@ def lip_colour(traits: Traits) -> np.ndarray:
     rng = np.random.default_rng([traits.seed, 13])
     male = traits.masculinity
     natural = skin_colour(traits) * (
-        np.array([0.88, 0.66, 0.67]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
+        np.array([0.88, 0.63, 0.65]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
     )
     stick = np.array(LIPSTICKS[rng.integers(len(LIPSTICKS))]) / 255
     stick = stick * (1 - 0.45 * traits.skin_tone)
-    amount = 0.65 * np.clip(1.3 * traits.make_up - 0.15, 0, 1)
+    amount = 0.75 * np.clip(1.3 * traits.make_up - 0.05, 0, 1)
     return np.clip(natural * (1 - amount) + stick * amount, 0, 1)

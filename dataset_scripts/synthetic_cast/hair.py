@@ -3,7 +3,8 @@
 A strand is a polyline that leaves the skin, is combed, falls, and is kept outside the head.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -56,8 +57,14 @@ CUTS = {
     "long": Cut(0.38, 0.34, 9000, 0.0015, 0.15, 1.0, 0.010),
     "tied_back": Cut(0.16, 0.13, 8000, 0.0013, 0.05, 0.0, 0.006),
 }
-LOCKS = {"short": 26, "side_parted": 30, "curly": 22, "bob": 40, "long": 45}  # strands a lock
+LOCKS = {"short": 22, "side_parted": 24, "curly": 22, "bob": 24, "long": 24}  # strands a lock
 COMB_REACH = 0.055  # metres over which a strand keeps its combed direction before it falls
+
+
+def joined(parts: Sequence[Strands]) -> Strands:
+    """Return the strands of all parts, in their order."""
+    names = [field.name for field in fields(Strands)]
+    return Strands(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
 class HairGrower:
@@ -86,8 +93,7 @@ class HairGrower:
         parts.append(self._brows(traits, fine, normals, np.random.default_rng([traits.seed, 22])))
         if traits.beard in ("moustache", "goatee", "full"):
             parts.append(self._beard(traits, fine, normals, rng))
-        names = ("points", "widths", "colours", "anchor")
-        return Strands(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+        return joined(parts)
 
     def _scalp(self, traits, fine, normals, radius, rng) -> Strands:
         cut = CUTS[traits.hair_cut]
@@ -114,11 +120,11 @@ class HairGrower:
         # Dense in the middle, ragged at the rims.
         grows = rng.random(len(root)) < np.exp(-(np.abs(away) ** 3)) * (0.35 + 0.5 * thick)
         grows &= (along > -0.02) & (along < 1.02)
-        number = int(240 + 260 * thick + 120 * male)
+        number = int(110 + 240 * thick + 190 * male)
         root, normal, anchor, along, away, at = (
             a[grows][:number] for a in (root, normal, anchor, along, away, at)
         )
-        lean = np.interp(along, (0, 0.15, 0.5, 1), (1.2, 0.75, 0.2, -0.35))
+        lean = np.interp(along, (0, 0.15, 0.5, 1), (1.2, 0.7, 0.15, -0.35))
         lean = lean - 0.35 * away + rng.normal(0, 0.14, len(root))
         outward = np.sign(at[:, 0])
         direction = np.stack([outward * np.cos(lean), np.sin(lean), 0 * lean], 1)
@@ -130,7 +136,8 @@ class HairGrower:
         points = root[:, None] + t * length[:, None, None] * direction[:, None]
         points = points - 0.15 * t**2 * length[:, None, None] * normal[:, None]
         grey = 0.6 * traits.hair_grey
-        colour = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.6)
+        colour = np.minimum(greyed(hair_colour(traits) * 0.8, grey), skin_colour(traits) * 0.6)
+        colour = colour + 0.22 * (1 - male) * (skin_colour(traits) * 0.7 - colour)  # finer hairs
         width = 0.00045 + 0.00015 * thick
         return _finish(points.astype(np.float32), anchor, traits, width, rng, base=colour, grey=0.0)
 
@@ -334,7 +341,7 @@ class _Style:
         if self.kind in ("buzz", "tied_back"):
             return points
         if self.kind == "curly" or self.coil > 0.4:
-            radius, turns = 0.0065 if self.kind == "curly" else 0.004, 2.6
+            radius, turns = 0.0055 if self.kind == "curly" else 0.0035, 1.8
         else:
             radius, turns = 0.008 * self.wave**2 if self.kind in ("bob", "long") else 0.0012, 2.4
         swing = phase[:, None] * (1.0 if self.kind == "curly" else 0.35) + 2 * np.pi * turns * t
@@ -387,7 +394,7 @@ def _gathered(points: np.ndarray, size: int, rng) -> tuple[np.ndarray, np.ndarra
     feature = np.concatenate([points[:, 0], 0.6 * points[:, middle]], 1)
     _, lock = cKDTree(feature[guides]).query(feature)
     t = np.linspace(0, 1, POINTS, dtype=np.float32)[None, :, None]
-    pull = rng.uniform(0.2, 0.85, len(points)).astype(np.float32)[:, None, None] * t**1.3
+    pull = rng.uniform(0.0, 0.65, len(points)).astype(np.float32)[:, None, None] * t**1.3
     offset = points[guides[lock]] - points
     near = np.linalg.norm(offset, axis=-1).max(1) < 0.03
     return points + np.where(near[:, None, None], pull, 0) * offset, lock

@@ -18,6 +18,7 @@ import numpy as np
 from dataset_scripts.synthetic_cast.traits import (
     BEARDS,
     EYE_COLOURS,
+    GLASSES,
     HAIR_COLOURS,
     HAIR_CUTS,
     SHAPE_COMPONENTS,
@@ -33,7 +34,7 @@ LAWS = """\
 | age | pitch (falls in women; in men falls to 45, then rises), slower speech, more breath |
 | size of the lower face | formant spacing: closer formants, a larger jaw (r about -0.6) |
 | ancestry, skin tone, eye colour, background, light, clothes | nothing |
-| hair (cut, colour, grey, hairline), beard, brows, make-up, weight, local shape of nose, eyes, \
+| hair (cut, colour, grey, hairline), beard, brows, make-up, glasses, weight, local shape of nose, eyes, \
 mouth, cheeks and chin | nothing, given gender and age |
 """
 
@@ -50,7 +51,7 @@ PITCH_SHIFT_LIMIT = 1.18
 FORMANT_SHIFT_LIMIT = 1.08
 
 HAIR_CUT_SHARES = {  # in the order of HAIR_CUTS
-    "female": (0.01, 0.02, 0.11, 0.06, 0.15, 0.23, 0.30, 0.12),
+    "female": (0.01, 0.02, 0.09, 0.06, 0.16, 0.26, 0.32, 0.08),
     "male": (0.09, 0.17, 0.33, 0.19, 0.10, 0.04, 0.05, 0.03),
 }
 BEARD_SHARES = {  # in the order of BEARDS
@@ -173,6 +174,7 @@ def draw_traits(shared: _SharedDraw, rng: np.random.Generator) -> Traits:
         make_up=float(make_up),
         shape=tuple(float(value) for value in rng.standard_normal(SHAPE_COMPONENTS)),
         seed=int(rng.integers(2**31)),
+        glasses=str(rng.choice(GLASSES, p=_glasses_shares(shared.age))),
     )
 
 
@@ -209,6 +211,12 @@ def _eye_colour_shares(skin_tone: float) -> np.ndarray:
     return (1 - light) * np.array([0.9, 0.07, 0.02, 0.005, 0.005]) + light * np.array(
         [0.35, 0.15, 0.12, 0.28, 0.10]
     )
+
+
+def _glasses_shares(age: float) -> np.ndarray:
+    """More of the old wear glasses; in the order of GLASSES."""
+    wears = 0.12 + 0.33 * np.clip((age - 35) / 35, 0, 1)
+    return np.array([1 - wears, 0.45 * wears, 0.55 * wears])
 
 
 def _hair_colour_shares(skin_tone: float) -> np.ndarray:

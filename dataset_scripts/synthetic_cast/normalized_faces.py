@@ -6,7 +6,8 @@ import numpy as np
 
 from dataset_scripts.faces import ALIGNED_SIZE, align_face, align_points
 
-from .frames import Background, Camera, Clothes, Frame, Light
+from .backgrounds import Background
+from .frames import Camera, Clothes, Frame, Light
 from .traits import Traits
 
 DRAWN_SIZE = 448  # pixels; the face is then cut out of it without enlarging it
@@ -27,7 +28,7 @@ NORMALIZED_FRAME = Frame(
         sky=(0.55, 0.55, 0.55),
         ground=(0.45, 0.45, 0.45),
     ),
-    background=Background(top=(0.5, 0.5, 0.5), bottom=(0.5, 0.5, 0.5), blobs=0, seed=0),
+    background=Background((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), kind="plain", blur=0.0, seed=0),
     clothes=Clothes((0.35, 0.35, 0.35), front_y=0.705, back_y=0.747, half_width=0.085, collar=0.01),
     camera=Camera(
         distance=1.2, head_share=0.57, shift_x=0.0, shift_y=0.0, blur=0.0, noise=0.0, contrast=1.0

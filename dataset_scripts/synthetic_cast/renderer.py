@@ -1,5 +1,6 @@
 """A photograph-like picture of a cast member: `FaceRenderer().render(traits, draw_frame(rng))`."""
 
+import io
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,18 +9,20 @@ import numpy as np
 from PIL import Image
 
 from . import appearance, shaders
-from .frames import Background, Frame, draw_frame
+from .backgrounds import SIDE as BACKDROP_SIZE
+from .backgrounds import paint_background
+from .frames import OUTFITS, Frame, draw_frame
 from .geometry import BODY, load_head_model
-from .hair import POINTS, HairGrower, Strands, scalp_cover
+from .glasses import glasses
+from .hair import POINTS, HairGrower, Strands, joined, scalp_cover
 from .landmarks import landmark_vertices
 from .traits import Traits
 
 __all__ = ["FaceRenderer", "Frame", "draw_frame"]
 
-SUPERSAMPLING = 1.5  # drawn pixels a side for one of the picture
+SUPERSAMPLING = 1.25  # drawn pixels a side for one of the picture
 SAMPLES = 4  # a drawn pixel, of what covers it; strands are thinner than pixels
 SHADOW_SIZE = 512  # pixels
-BACKDROP_SIZE = 32  # pixels, enlarged without steps when drawn
 HEAD_MIDDLE = np.array([0.0, 0.898, 0.06])  # metres, on the average head
 HEAD_HEIGHT = 0.235  # metres, chin to crown of the average head
 PIVOT = np.array([0.0, 0.80, 0.035])  # metres, about which a head turns; the shaders have it, too
@@ -121,7 +124,9 @@ class FaceRenderer:
         scalp = scalp_cover(topology.canonical, traits) * (self._ears < 0.3)
         scalp = scalp * (topology.part == BODY) * (topology.canonical[:, 1] > 0.79)
         stubble = {"shaved": 0.42, "buzz": 0.75}.get(traits.hair_cut, 1.0)
+        worn = glasses(traits, rest[self._landmark_vertices])
         strands = self._grower.grow(traits, rest, normals)
+        strands = strands if worn is None else joined([strands, worn])
         person = _Person(
             head.coarse,
             rest,
@@ -247,16 +252,17 @@ class FaceRenderer:
 
     def _set_shared_uniforms(self, traits, light, clothes, turn, camera, eye) -> None:
         rng = np.random.default_rng([traits.seed, 31])
+        exposure = appearance.exposure(traits)
         shared = dict(
             turn=turn,
             camera=camera,
             sun=_sun(np.array(light.key_direction)),
             key_direction=light.key_direction,
-            key_colour=light.key_colour,
+            key_colour=exposure * np.array(light.key_colour),
             fill_direction=light.fill_direction,
-            fill_colour=light.fill_colour,
-            sky=light.sky,
-            ground=light.ground,
+            fill_colour=exposure * np.array(light.fill_colour),
+            sky=exposure * np.array(light.sky),
+            ground=exposure * np.array(light.ground),
             eye=eye,
         )
         skin = appearance.skin_colour(traits)
@@ -270,6 +276,8 @@ class FaceRenderer:
             iris_colour=np.array(appearance.EYE_COLOURS[traits.eye_colour]) / 255,
             scalp_colour=scalp * 0.8,
             cloth_colour=clothes.colour,
+            cloth_second=clothes.second,
+            outfit=(OUTFITS.index(clothes.outfit), clothes.tie),
             neckline=(clothes.front_y, clothes.back_y, clothes.half_width, clothes.collar),
             eye_left=canonical_eyes[0],
             eye_right=canonical_eyes[1],
@@ -375,33 +383,25 @@ def _ribbon_indices(count: int, points: int = POINTS) -> np.ndarray:
     return (strand + segment + np.array([0, 1, 2, 2, 1, 3])).astype(np.int32)
 
 
-def paint_background(background: Background) -> np.ndarray:
-    """Return the backdrop (32, 32, 3) uint8, bottom row first, to be drawn enlarged."""
-    rng = np.random.default_rng(background.seed)
-    small = BACKDROP_SIZE
-    ramp = np.linspace(0, 1, small)[:, None, None]
-    picture = np.array(background.top) * (1 - ramp) + np.array(background.bottom) * ramp
-    picture = np.broadcast_to(picture, (small, small, 3)).copy()
-    yy, xx = np.mgrid[0:small, 0:small]
-    for _ in range(background.blobs):
-        x, y = rng.uniform(0, small, 2)
-        size = rng.uniform(2, 9, 2)
-        weight = np.exp(-(((xx - x) / size[0]) ** 4) - ((yy - y) / size[1]) ** 4)[..., None]
-        colour = np.clip(picture.mean((0, 1)) + rng.normal(0, 0.14) + rng.normal(0, 0.07, 3), 0, 1)
-        picture += 0.7 * weight * (colour - picture)
-    return (np.clip(picture[::-1], 0, 1) * 255).astype(np.uint8)
-
-
 def _photograph(picture: np.ndarray, size: int, frame: Frame) -> np.ndarray:
-    """Reduce, blur a little, and add the sensor's noise."""
+    """What lens, sensor and file make of the picture."""
     from scipy.ndimage import gaussian_filter
 
+    camera = frame.camera
     image = np.asarray(Image.fromarray(picture).resize((size, size), Image.BILINEAR), np.float32)
-    image = gaussian_filter(image, (frame.camera.blur, frame.camera.blur, 0))
-    image = (image - 118) * frame.camera.contrast + 118
+    image = gaussian_filter(image, (camera.blur, camera.blur, 0))
+    image = (image - 118) * camera.contrast + 118
+    image *= np.array([1 + camera.warmth, 1, 1 - camera.warmth], np.float32)
+    grey = image.mean(-1, keepdims=True)
+    image = grey + camera.saturation * (image - grey)
     rng = np.random.default_rng(frame.seed)
-    image += rng.standard_normal(image.shape, dtype=np.float32) * frame.camera.noise
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    image += rng.standard_normal(image.shape, dtype=np.float32) * camera.noise
+    image = np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    if camera.quality is None:
+        return image
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=camera.quality)
+    return np.asarray(Image.open(file))
 
 
 def _create_context():

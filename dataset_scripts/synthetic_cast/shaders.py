@@ -89,7 +89,8 @@ SKIN_FRAGMENT = (
     _SURFACE_COMMON
     + """
 uniform sampler2D skin, lips;
-uniform vec3 lip_colour, scalp_colour, cloth_colour;
+uniform vec3 lip_colour, scalp_colour, cloth_colour, cloth_second;
+uniform vec2 outfit;     // plain, stripes, checks or jacket; with a tie?
 uniform vec4 neckline;   // its height in front and behind, its half width, its hem (metres)
 uniform float lip_gloss, lip_cover, oil;
 vec3 bumped(vec3 n, float height, float strength) {
@@ -107,25 +108,35 @@ void main() {
     float cloth = 1.0 - smoothstep(edge_y - 0.0015, edge_y + 0.0015, average.y);
     float hem = smoothstep(neckline.w, neckline.w - 0.003, edge_y - average.y);
     float folds = noise(average.xy * vec2(150.0, 60.0));
-    vec3 fabric = to_linear(cloth_colour) * (0.90 + 0.12 * folds) * mix(1.0, 0.80, hem);
+    vec2 weave = fract(average.xy * vec2(48.0, 60.0));
+    float stripes = step(0.6, weave.y), checks = 0.5 * (step(0.6, weave.x) + step(0.6, weave.y));
+    float lapel = (average.y - 0.60) * 0.36 - abs(average.x);   // inside: the shirt
+    float shirt = smoothstep(-0.001, 0.001, lapel) * step(0.0, average.z);
+    float second = outfit.x < 0.5 ? 0.0 : outfit.x < 1.5 ? stripes : outfit.x < 2.5 ? checks : shirt;
+    vec3 fabric = mix(to_linear(cloth_colour), to_linear(cloth_second), second);
+    float tie = outfit.y * step(abs(average.x), 0.010 + 0.05 * (0.735 - average.y)) * step(0.0, average.z);
+    fabric = mix(fabric, to_linear(cloth_colour.bgr * 1.6 + 0.04), tie * step(0.02, edge_y - average.y));
+    fabric *= outfit.x > 2.5 ? 1.0 - 0.35 * exp(-pow(lapel / 0.004, 2.0)) : 1.0;
+    fabric *= (0.90 + 0.12 * folds) * mix(1.0, 0.80, hem);
 
     vec4 texel = texture(skin, skin_uv);
+    texel.rgb *= 1.0 - 0.30 * exp(-max(average.y - edge_y, 0.0) / 0.007);   // the cloth's shade
     float mask = smoothstep(0.08, 0.92, texture(lips, mask_uv).r) * (1.0 - mouth);
     float fine = noise(average.xy * vec2(2000.0, 500.0));
     float pores = noise(average.xy * 900.0) + 0.7 * noise(average.yx * 430.0 + 31.0) - 0.85;
     float inside = smoothstep(0.15, 0.6, mouth);
     float cap = clamp(haired * (0.85 + 0.3 * fine), 0.0, 1.0);
     vec3 lip = to_linear(lip_colour) * (0.80 + 0.3 * fine);
-    vec3 albedo = mix(to_linear(texel.rgb) * (1.0 + 0.10 * pores), lip, mask * lip_cover);
+    vec3 albedo = mix(to_linear(texel.rgb) * (1.0 + 0.07 * pores), lip, mask * lip_cover);
     albedo = mix(albedo, to_linear(scalp_colour), cap);
-    albedo = mix(albedo, vec3(0.05, 0.012, 0.010), inside);
+    albedo = mix(albedo, vec3(0.16, 0.035, 0.030), inside);
     albedo = mix(albedo, fabric, cloth);
     float height = mix(texel.a + 0.05 * pores, 0.10 * fine, mask);
     n = bumped(n, mix(height, folds, cloth), mix(0.0035, 0.003, cloth));
     // Forehead, nose and the height of the cheeks are the first to shine.
     float middle = exp(-pow(average.x / 0.022, 2.0)) * smoothstep(0.845, 0.87, average.y);
     float cheek = exp(-pow((abs(average.x) - 0.042) / 0.016, 2.0) - pow((average.y - 0.882) / 0.012, 2.0));
-    float shine = oil * (0.7 + 1.2 * middle + 0.8 * cheek) * (1.0 + 1.6 * pores);
+    float shine = oil * (0.7 + 1.2 * middle + 0.8 * cheek) * (1.0 + 1.0 * pores);
     float gloss = mix(mix(shine, lip_gloss, mask) * (1.0 - cap), 0.1, cloth);
     // Light bleeds red through thin skin, less through dark skin.
     vec3 wrap = vec3(0.36, 0.17, 0.12) * clamp(albedo.r * 1.6, 0.1, 1.0) + 0.06;
@@ -183,7 +194,7 @@ void main() {
     float lower = step(3.5, kind), lash = step(2.5, kind);
     float strength = lash_strength * (1.0 - smoothstep(0.3, 1.0, tip)) * mix(1.0, 0.45, lower);
     vec3 dark = to_linear(lash_colour) * (sky + 0.4 * key_colour);
-    vec3 teeth = shade(vec3(0.62, 0.56, 0.47), normalize(facing), vec3(0.3), 0.6, 40.0, 0.5, 0.45);
+    vec3 teeth = shade(vec3(0.74, 0.68, 0.58), normalize(facing), vec3(0.4), 0.6, 40.0, 0.8, 0.7);
     colour = vec4(to_display(mix(teeth, dark, lash)), mix(1.0, strength, lash));
 }
 """

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 EYE_COLOURS = ("brown", "hazel", "green", "blue", "grey")
 HAIR_CUTS = ("shaved", "buzz", "short", "side_parted", "curly", "bob", "long", "tied_back")
 HAIR_COLOURS = ("black", "dark_brown", "brown", "auburn", "blond")
+GLASSES = ("none", "metal", "plastic")
 BEARDS = ("none", "stubble", "moustache", "goatee", "full")
 SHAPE_COMPONENTS = 24  # independent local changes of nose, eyes, mouth, cheeks, chin and brow
 
@@ -32,6 +33,7 @@ class Traits:
         brow_thickness: 0 (thin, arched) to 1 (bushy).
         make_up: 0 (none) to 1 (lips, lashes and lids clearly made up).
         shape: (SHAPE_COMPONENTS,) local changes of the face, standard units.
+        glasses: one of GLASSES.
         seed: for what is drawn once a person and has no name (freckles, strands, wrinkle pattern).
     """
 
@@ -54,6 +56,7 @@ class Traits:
     make_up: float
     shape: tuple[float, ...]
     seed: int
+    glasses: str = "none"
 
 
 @dataclass(frozen=True)
