@@ -129,11 +129,13 @@ class ArcFaceRecogniser:
         import onnxruntime
 
         path = path or _download_arcface()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # no word on batches: the file speaks of one face at a time
         providers = ["CPUExecutionProvider"]
         if device.startswith("cuda"):
             providers.insert(0, "CUDAExecutionProvider")
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=providers)
+            self._session = onnxruntime.InferenceSession(str(path), options, providers)
             ((self._input, wants),) = ((i.name, i.shape[1:]) for i in self._session.get_inputs())
             ((_, gives),) = (output.shape for output in self._session.get_outputs())
         except Exception as error:  # onnxruntime's own kinds, and files with other ends

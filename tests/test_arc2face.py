@@ -23,8 +23,10 @@ from modeling_speech2face import (
     read_provenance,
 )
 from modeling_speech2face.modeling_arc2face import RECOGNISER
+from tests.test_readme import blocks
 from tests.tiny import FACE_EMBEDDING_SIZE, tiny_model
 
+ARC2FACE, BASE = "FoivosPar/Arc2Face", "stable-diffusion-v1-5/stable-diffusion-v1-5"
 MAN = "samples/librispeech-2414.flac"
 WIDTH, TOKENS = 16, 20  # of the text encoder
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -307,6 +309,19 @@ def test_a_folder_without_a_part_is_refused(folders, tmp_path, missing, message)
 def test_a_folder_that_is_not_there_is_refused(folders):
     with pytest.raises(ValueError, match="nowhere holds no CLIPTextModel"):
         assembled(("nowhere", folders[1]), local_files_only=True)
+
+
+def test_the_readme_shows_how(folders, tmp_path, monkeypatch):
+    """Run where folders are called what it calls the Hub's repositories."""
+    samples = Path("samples").resolve()
+    (snippet,) = blocks("python long")
+    monkeypatch.chdir(tmp_path)
+    Path("samples").symlink_to(samples)
+    for folder, name in zip(folders, (ARC2FACE, BASE), strict=True):
+        shutil.copytree(folder, name)
+    tiny_model(face_recogniser=RECOGNISER).save_pretrained("runs/arcface_voice_encoder/final")
+    exec(snippet, {})
+    assert read_provenance("photo_like.png")["checkpoint"] == "Arc2Face"
 
 
 def test_the_space_does_not_offer_it():

@@ -121,7 +121,7 @@ def write_onnx(path, side: int = 112, values: int = 512):
         ],
         "arcface",
         [helper.make_tensor_value_info("x", floats, ["batch", 3, side, side])],
-        [helper.make_tensor_value_info("y", floats, ["batch", values])],
+        [helper.make_tensor_value_info("y", floats, [1, values])],  # as insightface exports it
         [
             helper.make_tensor(name, ints, [1], [value])
             for name, value in (("start", 0), ("stop", values), ("axis", 1))
