@@ -156,10 +156,10 @@ def arc2face_components(
         face_position=prompt_ids.index(face_word[0]),
         face_embedding_size=config.face_embedding_size,
     )
-    projection.text_encoder.load_state_dict(encoder.state_dict())
+    projection.text_encoder = encoder  # with its weights, in its precision
     projection.face_embedding_mean.copy_(voice_encoder.face_embedding_mean)
     return {
-        "embedding_projection": projection.to(torch_dtype).eval(),
+        "embedding_projection": projection.eval(),
         "unet": unet,
         "scheduler": scheduler,
         "vae": vae,
@@ -172,7 +172,7 @@ def _part(part_class, repository: str, subfolder: str, **options):
         part = part_class.from_pretrained(repository, subfolder=subfolder, **options)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise ValueError(
-            f"{repository} holds no {part_class.__name__} in its subfolder {subfolder!r}: name a "
+            f"no {part_class.__name__} can be loaded from {subfolder!r} of {repository}: name a "
             "folder laid out as Arc2Face or its base is, or a Hub repository that can be reached."
         ) from error
     if Path(repository).is_dir() and isinstance(part, ConfigMixin):

@@ -20,12 +20,13 @@ from modeling_speech2face import (
     Arc2FaceProjection,
     GeneratedImage,
     Speech2FacePipeline,
+    modeling_arc2face,
     read_provenance,
 )
-from modeling_speech2face.modeling_arc2face import RECOGNISER
 from tests.test_readme import blocks
 from tests.tiny import FACE_EMBEDDING_SIZE, tiny_model
 
+RECOGNISER = modeling_arc2face.RECOGNISER
 ARC2FACE, BASE = "FoivosPar/Arc2Face", "stable-diffusion-v1-5/stable-diffusion-v1-5"
 MAN = "samples/librispeech-2414.flac"
 WIDTH, TOKENS = 16, 20  # of the text encoder
@@ -269,7 +270,7 @@ def test_the_text_encoder_as_it_is_published(pipe, folders, tmp_path):
     with torch.no_grad():
         tokens = published.embedding_projection(centred())
         torch.testing.assert_close(tokens, pipe.embedding_projection(centred()))
-    with pytest.raises(ValueError, match="CLIPTextModel in its subfolder 'encoder'"):
+    with pytest.raises(ValueError, match="no CLIPTextModel can be loaded from 'encoder'"):
         assembled((arc2face, folders[1]), use_safetensors=True)
 
 
@@ -288,12 +289,12 @@ def test_a_decoder_of_another_teacher_is_refused_by_the_pipeline(pipe):
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("Arc2Face/arc2face", "holds no UNet2DConditionModel in its subfolder 'arc2face'"),
-        ("Arc2Face/encoder", "holds no CLIPTextModel in its subfolder 'encoder'"),
-        ("Arc2Face/encoder/model.safetensors", "holds no CLIPTextModel"),
-        ("base/vae", "holds no AutoencoderKL in its subfolder 'vae'"),
+        ("Arc2Face/arc2face", "no UNet2DConditionModel can be loaded from 'arc2face' of"),
+        ("Arc2Face/encoder", "no CLIPTextModel can be loaded from 'encoder' of"),
+        ("Arc2Face/encoder/model.safetensors", "no CLIPTextModel can be loaded"),
+        ("base/vae", "no AutoencoderKL can be loaded from 'vae' of"),
         ("base/tokenizer", "tokenizer of .*base has no single token for 'id'"),
-        ("base/scheduler", "holds no DPMSolverMultistepScheduler in its subfolder 'scheduler'"),
+        ("base/scheduler", "no DPMSolverMultistepScheduler can be loaded from 'scheduler' of"),
     ],
 )
 def test_a_folder_without_a_part_is_refused(folders, tmp_path, missing, message):
@@ -307,8 +308,30 @@ def test_a_folder_without_a_part_is_refused(folders, tmp_path, missing, message)
 
 
 def test_a_folder_that_is_not_there_is_refused(folders):
-    with pytest.raises(ValueError, match="nowhere holds no CLIPTextModel"):
-        assembled(("nowhere", folders[1]), local_files_only=True)
+    with pytest.raises(ValueError, match="no CLIPTextModel can be loaded from 'encoder' of no"):
+        assembled(("nothing", folders[1]), local_files_only=True)
+
+
+def test_options_for_the_hub_reach_every_part(folders, monkeypatch):
+    given, part = {}, modeling_arc2face._part
+
+    def watch(part_class, repository, subfolder, **options):
+        given[subfolder] = options
+        return part(part_class, repository, subfolder, **options)
+
+    monkeypatch.setattr(modeling_arc2face, "_part", watch)
+    assembled(folders, token="hf_x", revision="a1", use_safetensors=True)
+    assert set(given) == {"encoder", "arc2face", "vae", "tokenizer", "scheduler"}
+    assert {options["token"] for options in given.values()} == {"hf_x"}
+    assert {name for name, options in given.items() if "revision" in options} == {
+        "encoder",
+        "arc2face",
+    }
+    assert {name for name, options in given.items() if "use_safetensors" in options} == {
+        "encoder",
+        "arc2face",
+        "vae",
+    }
 
 
 def test_the_readme_shows_how(folders, tmp_path, monkeypatch):
