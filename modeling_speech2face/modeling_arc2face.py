@@ -34,8 +34,7 @@ class Arc2FaceProjection(ModelMixin, ConfigMixin):
     """Turns a centred ArcFace embedding into the prompt that Arc2Face's UNet was trained with.
 
     The recogniser's mean is added again, the sum is brought to unit length, padded with zeros to H
-    and put in the place of one token's embedding; the rest is CLIP's text encoder (section 3.2 of
-    the paper).
+    and put in the place of one token's embedding; the rest is CLIP's text encoder.
 
     Args:
         text_config (`dict`): arguments of the text encoder's `CLIPTextConfig`.
@@ -170,7 +169,7 @@ def _part(part_class, repository: str, subfolder: str, **options):
     """A part of a repository or folder, which forgets the folder's path."""
     try:
         part = part_class.from_pretrained(repository, subfolder=subfolder, **options)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"no {part_class.__name__} can be loaded from {subfolder!r} of {repository}: name a "
             "folder laid out as Arc2Face or its base is, or a Hub repository that can be reached."

@@ -152,8 +152,8 @@ class Speech2FacePipeline(DiffusionPipeline):
                 "arcface-arc2face". None comes with the package.
             pretrained_model_name_or_path: Hub repository or folder with the UNet in `arc2face/` and
                 the text encoder in `encoder/`.
-            base: that of the Stable Diffusion 1.5 from which it was trained, for `vae/`,
-                `tokenizer/` and `scheduler/`.
+            base: Hub repository or folder of Stable Diffusion 1.5, from which it was trained, with
+                `vae/`, `tokenizer/` and `scheduler/`.
             torch_dtype: of everything but the voice encoder; half precision for a GPU.
             options: `token`, `cache_dir`, `force_download`, `local_files_only`, and of Arc2Face
                 alone `revision`. `use_safetensors=True` refuses any other file of weights; Arc2Face
