@@ -63,7 +63,8 @@ class ExtractionConfig:
     Attributes:
         limits: what a video may cost.
         tracking: how faces are found and followed.
-        face_recogniser: the teacher, see `faces.get_recogniser`.
+        face_recogniser: the teacher, see `faces.get_recogniser`. Both distances between embeddings
+            below are in its units, and their defaults in dlib's.
         audio_stream: which of several streams of sound, from 0; None is the default one, or the
             first that is not silent.
         min_pair_s: a pair's speech lasts at least so long, seconds.

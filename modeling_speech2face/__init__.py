@@ -21,6 +21,7 @@ _HOMES = {
     "AudioError": "audio",
     "load_audio": "audio",
     "resample": "audio",
+    "Arc2FaceProjection": "modeling_arc2face",
     "DlibFaceRecogniser": "modeling_face_recogniser",
     "FaceEmbeddingProjection": "modeling_face_decoder",
     "NormalizedFaceDecoder": "modeling_face_decoder",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .auto import save_with_code
     from .configuration_speech2face import Speech2FaceConfig
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
+    from .modeling_arc2face import Arc2FaceProjection
     from .modeling_face_decoder import (
         FaceEmbeddingProjection,
         NormalizedFaceDecoder,

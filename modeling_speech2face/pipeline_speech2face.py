@@ -17,6 +17,7 @@ from PIL import Image
 
 from .audio import load_audio, resample
 from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
+from .modeling_arc2face import Arc2FaceProjection, arc2face_components
 from .modeling_face_decoder import (
     FaceEmbeddingProjection,
     NormalizedFaceDecoder,
@@ -39,7 +40,8 @@ class Speech2FacePipeline(DiffusionPipeline):
     Args:
         voice_encoder (`Speech2FaceModel`): voice to face embedding.
         feature_extractor (`Speech2FaceFeatureExtractor`): waveform to its input.
-        embedding_projection (`FaceEmbeddingProjection`): face embedding to cross-attention tokens.
+        embedding_projection (`FaceEmbeddingProjection` or `Arc2FaceProjection`): face embedding to
+            cross-attention tokens.
         unet (`UNet2DConditionModel`): denoises faces, whole or folded into patches, or latents.
         scheduler (`SchedulerMixin`): the step's mathematics.
         vae (`AutoencoderKL`, *optional*): decodes latents, where the UNet works in latent space.
@@ -71,7 +73,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         self,
         voice_encoder: Speech2FaceModel,
         feature_extractor: Speech2FaceFeatureExtractor,
-        embedding_projection: FaceEmbeddingProjection,
+        embedding_projection: FaceEmbeddingProjection | Arc2FaceProjection,
         unet: UNet2DConditionModel,
         scheduler: SchedulerMixin,
         vae: AutoencoderKL | None = None,
@@ -130,6 +132,54 @@ class Speech2FacePipeline(DiffusionPipeline):
                 "--checkpoint."
             )
         return cls.from_pretrained(str(DEMO_CHECKPOINT))
+
+    @classmethod
+    def from_arc2face(
+        cls,
+        voice_encoder: Speech2FaceModel,
+        pretrained_model_name_or_path: str | Path = "FoivosPar/Arc2Face",
+        base: str | Path = "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        torch_dtype: torch.dtype = torch.float32,
+        **options,
+    ) -> "Speech2FacePipeline":
+        """Lets a voice encoder drive Arc2Face, a Stable Diffusion that draws ArcFace embeddings.
+
+        Faces of 512x512 pixels, in 25 steps at guidance scale 3, as its authors draw them. They
+        look like photographs: wherever one is shown, mark it as generated.
+
+        Args:
+            voice_encoder (`Speech2FaceModel`): one whose teacher is Arc2Face's own ArcFace,
+                "arcface-arc2face". None comes with the package.
+            pretrained_model_name_or_path: Hub repository or folder with the UNet in `arc2face/` and
+                the text encoder in `encoder/`.
+            base: Hub repository or folder of Stable Diffusion 1.5, from which it was trained, with
+                `vae/`, `tokenizer/` and `scheduler/`.
+            torch_dtype: of everything but the voice encoder; half precision for a GPU.
+            options: `token`, `cache_dir`, `force_download`, `local_files_only`, and of Arc2Face
+                alone `revision`. `use_safetensors=True` refuses any other file of weights; Arc2Face
+                publishes its text encoder as torch's, from which weights alone are read. What
+                `save_pretrained` writes is safetensors throughout.
+
+        Returns:
+            `Speech2FacePipeline`.
+
+        Raises:
+            ValueError: a voice encoder of another teacher, or a repository or folder that is not
+                laid out so or cannot be reached.
+        """
+        components = arc2face_components(
+            voice_encoder, pretrained_model_name_or_path, base, torch_dtype, **options
+        )
+        pipeline = cls(
+            voice_encoder=voice_encoder,
+            feature_extractor=voice_encoder.feature_extractor,
+            num_inference_steps=25,
+            guidance_scale=3.0,
+            **components,
+        )
+        # For the provenance; without a folder's path, which is nobody's business.
+        pipeline.register_to_config(_name_or_path=_name_of(str(pretrained_model_name_or_path)))
+        return pipeline
 
     @torch.no_grad()
     def __call__(
@@ -439,7 +489,8 @@ class Speech2FacePipeline(DiffusionPipeline):
     def _decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to faces (N, 3, S, S), 0 to 1."""
         if self.vae is not None:
-            latents = latents / self.vae.config.scaling_factor
+            shift = self.vae.config.shift_factor or 0.0
+            latents = latents / self.vae.config.scaling_factor + shift
             faces = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
         else:
             faces = latents_to_faces(latents, patch_size_of(self.unet.config.in_channels))

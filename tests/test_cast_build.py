@@ -6,7 +6,7 @@ import pytest
 
 from dataset_scripts.faces import detect_faces, predict_landmarks_68
 from dataset_scripts.synthetic_cast import build
-from dataset_scripts.synthetic_cast.__main__ import main
+from dataset_scripts.synthetic_cast.__main__ import _config, _parser, main
 from dataset_scripts.synthetic_cast.build import CastConfig, build_cast
 from dataset_scripts.synthetic_cast.laws import draw_member
 from tests.fake_speech import write_base_voices
@@ -241,6 +241,14 @@ def test_frames_without_a_face_are_drawn_again_and_counted(base_voices, monkeypa
     assert len({frame.seed for frame in frames}) == 5
 
 
+def test_the_command_names_the_teacher():
+    def teacher(*options: str) -> str:
+        return _config(_parser().parse_args(["out", "--speakers", "1", *options])).face_recogniser
+
+    assert teacher() == "dlib"
+    assert teacher("--recogniser", "arcface-arc2face") == "arcface-arc2face"
+
+
 def test_wrong_requests_are_refused_in_one_sentence(tmp_path, capsys):
     with pytest.raises(ValueError, match="2 clips need at least as many images"):
         CastConfig(speakers=1, images_per_speaker=1)
@@ -251,6 +259,10 @@ def test_wrong_requests_are_refused_in_one_sentence(tmp_path, capsys):
         (["--blends", "-1"], "--blends must be at least 0, got -1"),
         (["--sentences-per-voice", "0"], "--sentences-per-voice must be at least 1, got 0"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (
+            ["--films", "1", "--recogniser", "arcface-arc2face"],
+            "--recogniser is for stills: the faces of films are embedded as pairs are",
+        ),
     ):
         assert main([str(tmp_path / "out"), "--speakers", "1", *options]) == 1
         assert capsys.readouterr().err == f"synthetic_cast: {sentence}\n"

@@ -15,6 +15,7 @@ from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
         "modeling_speech2face",
         "audio",
         "pipeline_speech2face",
+        "modeling_arc2face",
         "modeling_face_decoder",
         "modeling_face_recogniser",
     ],

@@ -109,6 +109,80 @@ def test_an_unknown_recogniser_is_refused():
         faces.get_recogniser("nobody")
 
 
+def write_onnx(path, side: int = 112, values: int = 512):
+    """A network with ArcFace's ends: averages of 7x7 pixels, the first `values` of them."""
+    onnx = pytest.importorskip("onnx")
+    helper, ints, floats = onnx.helper, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[7, 7], strides=[7, 7]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("Slice", ["f", "start", "stop", "axis"], ["y"]),
+        ],
+        "arcface",
+        [helper.make_tensor_value_info("x", floats, ["batch", 3, side, side])],
+        [helper.make_tensor_value_info("y", floats, [1, values])],  # as insightface exports it
+        [
+            helper.make_tensor(name, ints, [1], [value])
+            for name, value in (("start", 0), ("stop", values), ("axis", 1))
+        ],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("size", [224, 150])
+def test_arcface_is_given_the_points_where_it_wants_them(size):
+    for chip_point, wanted in zip(faces.CHIP_POINTS, faces.ARCFACE_POINTS, strict=True):
+        dot = draw_dot(np.multiply(chip_point, size - 1), (size, size), size / 60)
+        (crop,) = faces.arcface_crops(dot[None])
+        assert crop.shape == (3, 112, 112) and crop.dtype == np.float32
+        assert crop.min() == -1 and crop.max() > 0.8
+        # Two shapes of a face, one similarity: the points meet within some pixels.
+        np.testing.assert_allclose(middle_of((crop + 1).transpose(1, 2, 0)), wanted, atol=3)
+    red = np.zeros((1, size, size, 3), np.uint8)
+    red[..., 0] = 255
+    np.testing.assert_array_equal(faces.arcface_crops(red)[0, :, 60, 60], [1, -1, -1])
+
+
+def test_arcface_embeds_what_it_is_given(tmp_path):
+    path = write_onnx(tmp_path / "arcface.onnx")
+    recogniser = faces.get_recogniser("arcface-arc2face", path=path, batch_size=2)
+    pictures = random_pictures(3)
+    averages = faces.arcface_crops(pictures).reshape(3, 3, 16, 7, 16, 7).mean(axis=(3, 5))
+    embeddings = recogniser.embed(pictures)
+    np.testing.assert_allclose(embeddings, averages.reshape(3, -1)[:, :512], atol=1e-5)
+    assert embeddings.dtype == np.float32 and recogniser.embedding_size == 512
+    assert recogniser.embed(pictures[:0]).shape == (0, 512)
+    with pytest.raises(ValueError, match="has no gradients"):
+        recogniser.network  # noqa: B018
+
+
+def test_what_is_not_arcface_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "text.onnx").write_text("no network")
+    for path in (tmp_path / "text.onnx", tmp_path / "missing.onnx"):
+        with pytest.raises(ValueError, match=f"{path.name} cannot be read as ArcFace: name an"):
+            faces.get_recogniser("arcface-arc2face", path=path)
+    for ends in ({"side": 224}, {"values": 128}):
+        path = write_onnx(tmp_path / "other.onnx", **ends)
+        with pytest.raises(ValueError, match=r"other.onnx turns .* not faces \(3, 112, 112\)"):
+            faces.get_recogniser("arcface-arc2face", path=path)
+
+    def offline(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(RuntimeError, match="Cannot download arcface.onnx.*connect to the network"):
+        faces.get_recogniser("arcface-arc2face")
+
+
+def test_arcface_is_called_what_arc2face_asks_for():
+    from modeling_speech2face.modeling_arc2face import RECOGNISER
+
+    assert faces.RECOGNISERS[RECOGNISER].name == RECOGNISER
+
+
 def test_a_grey_picture_shows_the_same_face():
     picture = draw_face(empty_scene(), (150, 115), 110)
     grey = picture[..., 1]

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from dataset_scripts.faces import RECOGNISERS
 from dataset_scripts.synthetic_cast.build import CastConfig, build_cast
 from dataset_scripts.synthetic_cast.films import FilmsConfig, build_films
 from dataset_scripts.synthetic_cast.speech_synthesis import download_kokoro
@@ -51,6 +52,7 @@ def _config(options: argparse.Namespace) -> CastConfig | FilmsConfig:
         seed=options.seed,
         images_per_speaker=options.images_per_speaker,
         clips_per_speaker=options.clips_per_speaker,
+        face_recogniser=options.recogniser,
     )
 
 
@@ -65,6 +67,8 @@ def _check(options: argparse.Namespace) -> None:
         if getattr(options, name) < least:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be at least {least}, got {getattr(options, name)}")
+    if options.films is not None and options.recogniser != "dlib":
+        raise ValueError("--recogniser is for stills: the faces of films are embedded as pairs are")
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f"{options.out} is a file: name a folder for the data set")
 
@@ -84,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--blends", type=int, default=46, help="voices between two of Kokoro's")
     parser.add_argument(
         "--sentences-per-voice", type=int, default=2, help="that each synthetic voice reads"
+    )
+    parser.add_argument(
+        "--recogniser", choices=RECOGNISERS, default="dlib", help="the teacher that embeds faces"
     )
     parser.add_argument("--kokoro", type=Path, help="folder with Kokoro-82M instead of the Hub's")
     parser.add_argument("--librispeech", type=Path, help="folder with LibriSpeech, likewise")
