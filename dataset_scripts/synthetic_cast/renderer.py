@@ -285,8 +285,9 @@ class FaceRenderer:
             lip_cover=0.72 + 0.22 * traits.make_up,
             sclera=np.array([0.60, 0.545, 0.515]) * rng.uniform(0.85, 1.05) - (0, 0, 0.05 * old),
             oil=float(rng.uniform(0.4, 1.5)),
+            rough=0.45 + 0.45 * traits.masculinity + 0.3 * old,
             lash_colour=0.35 * appearance.hair_colour(traits) * (1 - traits.make_up),
-            lash_strength=0.45 + 0.25 * (1 - traits.masculinity) + 0.3 * traits.make_up,
+            lash_strength=0.40 + 0.35 * (1 - traits.masculinity) + 0.3 * traits.make_up,
             pupil=0.14,
         )
         for program in (*self._materials, self._strand, self._shadow, self._strand_shadow):

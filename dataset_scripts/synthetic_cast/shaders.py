@@ -92,7 +92,7 @@ uniform sampler2D skin, lips;
 uniform vec3 lip_colour, scalp_colour, cloth_colour, cloth_second;
 uniform vec2 outfit;     // plain, stripes, checks or jacket; with a tie?
 uniform vec4 neckline;   // its height in front and behind, its half width, its hem (metres)
-uniform float lip_gloss, lip_cover, oil;
+uniform float lip_gloss, lip_cover, oil, rough;
 vec3 bumped(vec3 n, float height, float strength) {
     vec3 dx = dFdx(at), dy = dFdy(at);
     vec3 r1 = cross(dy, n), r2 = cross(n, dx);
@@ -124,6 +124,7 @@ void main() {
     float mask = smoothstep(0.08, 0.92, texture(lips, mask_uv).r) * (1.0 - mouth);
     float fine = noise(average.xy * vec2(2000.0, 500.0));
     float pores = noise(average.xy * 900.0) + 0.7 * noise(average.yx * 430.0 + 31.0) - 0.85;
+    pores *= rough;
     float inside = smoothstep(0.15, 0.6, mouth);
     float cap = clamp(haired * (0.85 + 0.3 * fine), 0.0, 1.0);
     vec3 lip = to_linear(lip_colour) * (0.80 + 0.3 * fine);
