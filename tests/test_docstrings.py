@@ -17,6 +17,7 @@ from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
         "pipeline_speech2face",
         "modeling_face_decoder",
         "modeling_face_recogniser",
+        "modeling_face_traits",
     ],
 )
 def test_examples(name):
