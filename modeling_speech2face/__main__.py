@@ -206,8 +206,7 @@ def _load_pipeline(arguments: argparse.Namespace):
 
 
 def _imagine(pipeline, files: list[Path], arguments: argparse.Namespace) -> None:
-    """Writes the pictures of one voice or face, or of the way between two voices; says what it
-    tells."""
+    """Writes the pictures of one voice or face, or of the way between two; says what it tells."""
     import torch
     from tqdm import tqdm
 

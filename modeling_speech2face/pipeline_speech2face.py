@@ -410,8 +410,11 @@ class Speech2FacePipeline(DiffusionPipeline):
         return torch.atleast_2d(raw) - mean
 
     def _further_draws(self, predictions, generators) -> torch.Tensor:
-        """Draws (V, TOLD_DRAWS, D) of voices beside those of their images, and without an effect on
-        them: they depend on the voice and on the generator of its first image."""
+        """Draws (V, TOLD_DRAWS, D) of voices, beside those of their images.
+
+        They depend on the voice and on the generator of its first image, and take no random number
+        from any, so that no image is another one because of them.
+        """
         draws = [
             self.voice_encoder.sample_face_embeddings(
                 prediction, TOLD_DRAWS, torch.Generator().manual_seed(first.initial_seed() + 1)

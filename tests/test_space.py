@@ -141,7 +141,7 @@ def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
             for image in faces.all():
                 expect(image).to_have_js_property("naturalWidth", 256)
             expect(page.locator(".image-container img")).to_have_count(2)
-            expect(page.get_by_text("The voice fixes:")).to_be_visible()
+            expect(page.get_by_text("it leaves open:")).to_be_visible()
             page.screenshot(path=tmp_path / "page.png", full_page=True)
             browser.close()
     finally:

@@ -80,8 +80,7 @@ def load_checkpoint(name: str) -> tuple[Any, str]:
 
 
 def checkpoint_fingerprint(pipeline: Any) -> str:
-    """16 hexadecimal digits of the SHA-256 of all weights and settings that decide what it makes,
-    wherever they lie."""
+    """16 hexadecimal digits of the SHA-256 of what decides a checkpoint's images."""
     absent = [name for name in LATER_COMPONENTS if getattr(pipeline, name, None) is None]
     absent.append(CHANGES_NOTHING)
     known = {name: value for name, value in pipeline.config.items() if name not in absent}
