@@ -26,6 +26,7 @@ _HOMES = {
     "FaceEmbeddingProjection": "modeling_face_decoder",
     "NormalizedFaceDecoder": "modeling_face_decoder",
     "NormalizedFaceDecoderOutput": "modeling_face_decoder",
+    "FaceTraitProbe": "modeling_face_traits",
     "faces_to_latents": "modeling_face_decoder",
     "latents_to_faces": "modeling_face_decoder",
     "patch_size_of": "modeling_face_decoder",
@@ -35,6 +36,7 @@ _HOMES = {
     "Speech2FacePipelineOutput": "pictures",
     "contact_sheet": "pictures",
     "enlarge": "pictures",
+    "with_scale": "pictures",
     "GeneratedImage": "provenance",
     "describe": "provenance",
     "read_provenance": "provenance",
@@ -58,8 +60,9 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
         patch_size_of,
     )
     from .modeling_face_recogniser import DlibFaceRecogniser
+    from .modeling_face_traits import FaceTraitProbe
     from .modeling_speech2face import Speech2FaceModel, Speech2FaceOutput
-    from .pictures import Speech2FacePipelineOutput, contact_sheet, enlarge
+    from .pictures import Speech2FacePipelineOutput, contact_sheet, enlarge, with_scale
     from .pipeline_speech2face import Speech2FacePipeline
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
     from .spline_warp import thin_plate_spline, warp

@@ -206,10 +206,11 @@ def _load_pipeline(arguments: argparse.Namespace):
 
 
 def _imagine(pipeline, files: list[Path], arguments: argparse.Namespace) -> None:
-    """Writes the pictures of one voice or face, or of the way between two voices."""
+    """Writes the pictures of one voice or face, or of the way between two; says what it tells."""
     import torch
+    from tqdm import tqdm
 
-    from .pictures import contact_sheet, enlarge
+    from .pictures import contact_sheet, enlarge, with_scale
 
     options = {
         "decoder": arguments.decoder,
@@ -227,11 +228,13 @@ def _imagine(pipeline, files: list[Path], arguments: argparse.Namespace) -> None
     pictures = {f"_{index}": enlarge(image) for index, image in enumerate(output.images)}
     pictures["_average"] = enlarge(output.average_face)
     if output.certainty is not None:
-        pictures["_certainty"] = enlarge(output.certainty)
+        pictures["_certainty"] = with_scale(enlarge(output.certainty))
     pictures[""] = contact_sheet(output)
     name = "_to_".join(file.stem for file in files)
     for suffix, picture in pictures.items():
         picture.save(arguments.output / f"{name}{suffix}.png")
+    if output.told is not None:
+        tqdm.write(f"{files[0]}: {output.told}")
 
 
 if __name__ == "__main__":

@@ -189,6 +189,11 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
         """S, side of the faces in pixels."""
         return SMALLEST_TEXTURE * 2 ** (len(self.config.texture_channels) - 1)
 
+    @property
+    def mean_shape(self) -> torch.Tensor:
+        """The shape in which textures are painted, `(68, 2)` pixels (x, y) of the faces."""
+        return self.mean_landmarks.float() * self.size
+
     def set_mean_landmarks(self, landmarks: torch.Tensor) -> None:
         """Sets the shape around which faces are decoded, `(68, 2)` pixels (x, y) of the faces."""
         self.mean_landmarks.copy_(landmarks / self.size)
@@ -200,6 +205,20 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
         """
         return self.first_layer(face_embeddings * self.config.embedding_scale)
 
+    def branches(self, face_embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a warp makes faces of.
+
+        Args:
+            face_embeddings (`torch.Tensor` `(B, D)`): centred.
+
+        Returns:
+            Textures `(B, 3, S, S)` in the mean shape, 0 to 1, and landmarks `(B, 68, 2)`, pixels.
+        """
+        features = self.features(face_embeddings)  # (B, hidden_size)
+        moves = self.landmark_branch(features).unflatten(-1, (NUM_LANDMARKS, 2)).float()
+        landmarks = self.mean_shape + moves * self.size  # (B, 68, 2)
+        return self.texture_branch(features).sigmoid(), landmarks
+
     def forward(self, face_embeddings: torch.Tensor) -> NormalizedFaceDecoderOutput:
         """Decodes embeddings.
 
@@ -209,11 +228,9 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
         Returns:
             `NormalizedFaceDecoderOutput`.
         """
-        features = self.features(face_embeddings)  # (B, hidden_size)
-        moves = self.landmark_branch(features).unflatten(-1, (NUM_LANDMARKS, 2)).float()
-        mean = self.mean_landmarks.float() * self.size
-        landmarks = mean + moves * self.size  # (B, 68, 2)
-        textures = self.texture_branch(features).sigmoid()  # (B, 3, S, S)
+        textures, landmarks = self.branches(face_embeddings)
         return NormalizedFaceDecoderOutput(
-            faces=warp(textures, mean, landmarks), textures=textures, landmarks=landmarks
+            faces=warp(textures, self.mean_shape, landmarks),
+            textures=textures,
+            landmarks=landmarks,
         )

@@ -6,7 +6,7 @@ From a clone: `python -m space.app`. In a Space: this folder with `modeling_spee
 import gradio as gr
 from PIL import Image, ImageDraw, ImageFont
 
-from modeling_speech2face import Speech2FacePipeline, load_audio
+from modeling_speech2face import Speech2FacePipeline, load_audio, with_scale
 
 SHOWN_SIZE = 256  # pixels; the faces are smaller
 MAX_SECONDS = 120  # what is used of a recording
@@ -54,7 +54,7 @@ def with_visible_mark(image: Image.Image) -> Image.Image:
 
 def make_faces(
     pipeline: Speech2FacePipeline, voice: str | None, num_images: int, seed: int | None
-) -> tuple[list[Image.Image], Image.Image, Image.Image | None]:
+) -> tuple[list[Image.Image], Image.Image, Image.Image | None, str]:
     """Draw faces for a recording.
 
     Args:
@@ -64,8 +64,9 @@ def make_faces(
         seed (`int`): the same recording and seed give the same faces.
 
     Returns:
-        The faces, the average face and the certainty map (None for a single face), all with the
-        visible mark.
+        The faces, the average face and the certainty map with its scale (None for a single face
+        that is all there is), all with the visible mark; and in words what the voice tells, "" if
+        the pipeline does not say.
 
     Raises:
         gr.Error: there is no recording or no seed, the recording cannot be read, or nobody speaks
@@ -90,9 +91,9 @@ def make_faces(
     except ValueError as error:
         sentence = str(error)
         raise gr.Error(sentence[:1].upper() + sentence[1:]) from error
-    certainty = with_visible_mark(output.certainty) if output.certainty else None
+    certainty = with_scale(with_visible_mark(output.certainty)) if output.certainty else None
     images = [with_visible_mark(image) for image in output.images]
-    return images, with_visible_mark(output.average_face), certainty
+    return images, with_visible_mark(output.average_face), certainty, output.told or ""
 
 
 def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
@@ -131,16 +132,17 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
         shown = {"format": "png", "show_label": False, "interactive": False}
         gr.Markdown("**Faces**, each of them possible behind this voice")
         faces = gr.Gallery(columns=4, buttons=["download"], **shown)
+        told = gr.Markdown()
         with gr.Row():
             with gr.Column(min_width=200):
-                gr.Markdown("**Average**: what they share")
+                gr.Markdown("**Average** of more such faces: what they share")
                 average = gr.Image(buttons=["download"], **shown)
             with gr.Column(min_width=200):
-                gr.Markdown("**Certainty**: bright where they agree")
+                gr.Markdown("**What the voice fixes**: bright where these agree")
                 certainty = gr.Image(buttons=["download"], **shown)
             with gr.Column(min_width=200):
                 gr.Markdown(WHAT_A_VOICE_TELLS)
-        button.click(on_click, [voice, num_images, seed], [faces, average, certainty])
+        button.click(on_click, [voice, num_images, seed], [faces, average, certainty, told])
     return app
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from modeling_speech2face import read_provenance
@@ -15,6 +16,7 @@ from modeling_speech2face.__main__ import main
 from tests.tiny import tiny_pipeline
 
 MAN, WOMAN = "samples/librispeech-2414.flac", "samples/librispeech-3080.flac"
+VOICES = [MAN, WOMAN]
 RATE = 16000
 
 
@@ -80,9 +82,31 @@ def test_options_reach_the_pipeline(run):
     assert np.abs(plain - pixels("--device", "cpu")).max() == 0
 
 
-def test_a_single_image_has_no_certainty(run):
+def test_what_a_voice_fixes_does_not_depend_on_the_number_of_images(run):
     status, _, output = run(MAN, "--num-images", "1")
-    assert status == 0 and len(list(output.iterdir())) == 3
+    assert status == 0 and len(list(output.iterdir())) == 4
+    certainty = output / f"{Path(MAN).stem}_certainty.png"
+    of_one = certainty.read_bytes()
+    run(MAN, "--num-images", "2")
+    assert certainty.read_bytes() == of_one
+
+
+def test_a_single_image_that_is_all_there_is_has_no_certainty(tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path / "plain")
+    arguments = [MAN, "--output", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "plain")]
+    assert main([*arguments, "--num-images", "1"]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_it_says_what_each_voice_tells(tmp_path, capsys):
+    pipeline = tiny_pipeline(with_face_traits=True)
+    pipeline.save_pretrained(tmp_path / "telling")
+    told = [pipeline(voice, generator=torch.Generator().manual_seed(3)).told for voice in VOICES]
+    arguments = ["--output", str(tmp_path / "out"), "--checkpoint", str(tmp_path / "telling")]
+    assert main([*VOICES, *arguments, "--seed", "3"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert said == [f"{voice}: {words}" for voice, words in zip(VOICES, told, strict=True)]
+    assert told[0].startswith("The voice fixes")
 
 
 def test_bad_files_get_a_sentence_each_and_do_not_stop_the_others(run, tmp_path):
@@ -141,7 +165,7 @@ def test_a_long_recording_is_cut_and_the_command_says_so(run, monkeypatch):
     monkeypatch.setattr(audio.load_audio, "__defaults__", (RATE, 3.0))
     status, said, output = run(MAN, "--num-images", "1")
     assert status == 0 and said == [f"speech2face: only the first 3 s of {MAN} are used."]
-    assert len(list(output.iterdir())) == 3
+    assert len(list(output.iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -180,6 +204,7 @@ def test_the_normalized_decoder_makes_one_face_of_the_prediction_or_several_draw
     assert {path.name for path in output.iterdir()} == {
         f"{stem}_0.png",
         f"{stem}_average.png",
+        f"{stem}_certainty.png",
         f"{stem}.png",
     }
     of_prediction = pixels(output / f"{stem}_0.png")

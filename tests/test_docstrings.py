@@ -18,6 +18,7 @@ from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
         "modeling_arc2face",
         "modeling_face_decoder",
         "modeling_face_recogniser",
+        "modeling_face_traits",
     ],
 )
 def test_examples(name):

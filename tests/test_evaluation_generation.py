@@ -269,6 +269,11 @@ def test_a_part_that_is_absent_leaves_a_checkpoints_fingerprint_as_it_was(pipeli
     assert generation.checkpoint_fingerprint(with_both) != before
 
 
+def test_who_tells_in_words_changes_no_fingerprint(pipeline):
+    telling = tiny_pipeline(with_face_traits=True)
+    assert generation.checkpoint_fingerprint(telling) == generation.checkpoint_fingerprint(pipeline)
+
+
 def test_what_a_decoder_made_stays_valid_when_another_joins_or_leaves(pipeline, with_both):
     plain, both = generation.decoders_of(pipeline), generation.decoders_of(with_both)
     assert plain["diffusion"].fingerprint == both["diffusion"].fingerprint

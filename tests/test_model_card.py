@@ -145,6 +145,10 @@ def test_the_demos_card(named):
     assert f"| {100 * balanced.value:.1f} % [" in row
     assert "| DDIM | 6 | 1.5 | 1.47 | 94 % | 0.71 | 1.05 |" in lines
     assert "| `unet` |" in card and "| 5.3 M |" in card and "| 2.6 M |" in card
+    probes = json.loads((DEMO / "face_traits" / "config.json").read_text())
+    age = dict(zip(probes["names"], probes["held_out"], strict=True))["age"]
+    assert f"| age | r | {age:.2f} |" in lines
+    assert f"of {probes['held_out_people']} validation members' faces" in card
     assert "**Age is not read from the faces.**" in card.split("## How it fails")[1]
     assert "What it must not be used for" in card and "CC BY 4.0" in card
     data = ModelCard(card).data

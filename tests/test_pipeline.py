@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from modeling_speech2face import (
     AudioError,
@@ -53,7 +52,9 @@ def test_output_types(pipe):
     np.testing.assert_array_equal(tensors.images.permute(0, 2, 3, 1), arrays.images)
     np.testing.assert_allclose(np.asarray(pictures.images[2]) / 255, arrays.images[2], atol=0.003)
     as_tuple = pipe(MAN, generator=seeded(), output_type="np", return_dict=False)
-    np.testing.assert_array_equal(as_tuple[0], arrays.images)
+    assert len(as_tuple) == 5 and as_tuple[4] is None  # nothing puts it into words
+    for place, field in ((0, "images"), (2, "average_face"), (3, "certainty")):
+        np.testing.assert_array_equal(as_tuple[place], arrays[field])
 
 
 def test_the_same_seed_gives_the_same_and_another_another(pipe):
@@ -208,7 +209,7 @@ def test_certainty_is_high_where_images_agree():
     slight = torch.full((1, 2, 3, 8, 8), 0.5)
     slight[0, 0] += 0.125  # unbiased standard deviation 0.0884
     torch.testing.assert_close(
-        certainty_of(slight), torch.full((1, 8, 8), 1 - 0.0884 / 0.25), atol=1e-3, rtol=0
+        certainty_of(slight), torch.full((1, 8, 8), 1 - 0.0884 / 0.2), atol=1e-3, rtol=0
     )
 
 
@@ -247,15 +248,6 @@ def test_images_carry_their_provenance(tmp_path):
         assert provenance["checkpoint"] == "mine" and provenance["seed"] == 5
         assert str(tmp_path) not in str(provenance)
     assert "average" in read_provenance(out.average_face)["content"]
-
-
-def test_the_contact_sheet_shows_everything(pipe):
-    out = pipe(MAN, num_images_per_prompt=3, generator=seeded())
-    sheet = contact_sheet(out, scale=4)
-    assert sheet.size == (5 * (64 + 8) + 8, 64 + 16)
-    tile = np.asarray(sheet.crop((8, 8, 72, 72)))
-    enlarged = out.images[0].resize((64, 64), Image.Resampling.BICUBIC)
-    assert np.array_equal(tile, np.asarray(enlarged))
 
 
 def test_modules_of_different_teachers_are_refused():

@@ -39,7 +39,7 @@ def picture(seed: int, size: int = 150) -> np.ndarray:
 
 def test_the_normalized_decoder_shows_the_prediction_itself(pipe):
     out = pipe(MAN, decoder="normalized", output_type="pt")
-    assert out.images.shape == (1, 3, 56, 56) and out.certainty is None
+    assert out.images.shape == (1, 3, 56, 56) and out.certainty.shape == (56, 56)
     torch.testing.assert_close(out.face_embeddings, prediction(pipe, MAN)[None])
     torch.testing.assert_close(out.images, pipe.normalized_decoder(out.face_embeddings).faces)
 
@@ -49,6 +49,57 @@ def test_several_normalized_faces_are_of_draws(pipe):
     diffused = pipe(MAN, num_images_per_prompt=3, generator=seeded())
     torch.testing.assert_close(out.face_embeddings, diffused.face_embeddings)
     assert out.certainty.size == (56, 56)
+
+
+def test_the_average_is_of_draws_that_the_normalized_decoder_aligns(pipe):
+    out = pipe(MAN, num_images_per_prompt=2, generator=seeded(), output_type="pt")
+    assert out.average_face.shape == (3, 56, 56) and out.certainty.shape == (56, 56)
+    # However many images there are and whatever decodes them, it is the average of the voice.
+    for options in ({"num_images_per_prompt": 1}, {"decoder": "normalized"}):
+        other = pipe(MAN, generator=seeded(), output_type="pt", **options)
+        assert torch.equal(other.average_face, out.average_face)
+        assert torch.equal(other.certainty, out.certainty)
+    again, *others = (
+        pipe(voice, generator=seeded(seed), output_type="pt", num_images_per_prompt=1).average_face
+        for voice, seed in ((MAN, 0), (MAN, 1), (WOMAN, 0))
+    )
+    assert torch.equal(again, out.average_face)
+    assert not any(torch.equal(other, again) for other in others)
+    exaggerated = pipe(MAN, generator=seeded(), output_type="pt", exaggeration=2.0)
+    assert exaggerated.certainty.mean() < out.certainty.mean()  # faces farther apart
+
+
+def test_averaging_leaves_the_images_and_the_generator_alone(pipe):
+    plain = Speech2FacePipeline(**pipe.components | {"normalized_decoder": None})
+    plain.register_to_config(num_inference_steps=pipe.config.num_inference_steps)
+    plain.set_progress_bar_config(disable=True)
+    one, other = seeded(), seeded()
+    for _ in range(2):  # the second time the generator goes on where the first call left it
+        out = pipe(MAN, generator=one, output_type="pt", num_images_per_prompt=2)
+        expected = plain(MAN, generator=other, output_type="pt", num_images_per_prompt=2)
+        assert torch.equal(out.images, expected.images)
+    assert torch.equal(expected.average_face, expected.images.mean(dim=0))
+
+
+def test_a_list_of_voices_has_an_average_each(pipe):
+    together = pipe([WOMAN, MAN], generator=seeded(), num_images_per_prompt=1)
+    assert len(together.average_face) == len(together.certainty) == 2
+    alone = pipe(MAN, generator=seeded(), num_images_per_prompt=1)
+    for one, other in (
+        (together.average_face[1], alone.average_face),
+        (together.certainty[1], alone.certainty),
+    ):
+        assert one.size == (56, 56)
+        np.testing.assert_allclose(np.asarray(one, float), np.asarray(other, float), atol=1)
+
+
+def test_a_face_s_own_embedding_is_not_drawn_for_an_average(pipe):
+    raw = pipe.voice_encoder.face_embedding_mean + 0.1
+    out = pipe(face_embedding=raw, num_images_per_prompt=2, output_type="pt")
+    torch.testing.assert_close(out.average_face, out.images.mean(dim=0))
+    assert out.told is None and out.certainty.shape == (16, 16)
+    single = pipe(face_embedding=raw, decoder="normalized", output_type="pt")
+    assert single.certainty is None and torch.equal(single.average_face, single.images[0])
 
 
 @pytest.mark.parametrize("decoder", BOTH)

@@ -56,6 +56,7 @@ def test_the_python_of_the_trainings_readme_runs(monkeypatch, capsys):
 def test_its_quick_commands_run(clone):
     scripts = blocks("bash")
     assert scripts
+    said = ""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for script in scripts:
         result = subprocess.run(
@@ -66,6 +67,9 @@ def test_its_quick_commands_run(clone):
             text=True,
         )
         assert result.returncode == 0, f"{script}\n{result.stdout}{result.stderr}"
+        said += result.stdout
+    printed = re.findall(r"^samples/.*", README, re.MULTILINE)
+    assert len(printed) == 2 and set(printed) <= set(said.splitlines())
     stems = [voice.stem for voice in sorted((ROOT / "samples").glob("*.flac"))]
     for stem in stems:
         assert (clone / "faces" / f"{stem}.png").is_file()

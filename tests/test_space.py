@@ -43,7 +43,7 @@ def test_requirements_are_the_packages_in_the_known_versions():
 def pipeline():
     from tests.tiny import tiny_pipeline
 
-    return tiny_pipeline()
+    return tiny_pipeline(with_face_traits=True)
 
 
 @pytest.mark.slow
@@ -65,13 +65,16 @@ def test_faces_keep_their_provenance_and_repeat_with_the_seed(pipeline, sample_r
     from modeling_speech2face import read_provenance
     from space.app import SHOWN_SIZE, make_faces
 
-    images, average, certainty = make_faces(pipeline, str(sample_recording), 3, seed=5)
+    images, average, certainty, told = make_faces(pipeline, str(sample_recording), 3, seed=5)
     assert len(images) == 3
     for image in [*images, average, certainty]:
-        assert image.size == (SHOWN_SIZE, SHOWN_SIZE)
         assert read_provenance(image)["seed"] == 5
-    again, _, _ = make_faces(pipeline, str(sample_recording), 3, seed=5)
-    other, _, _ = make_faces(pipeline, str(sample_recording), 3, seed=6)
+    for image in [*images, average]:
+        assert image.size == (SHOWN_SIZE, SHOWN_SIZE)
+    assert certainty.width == SHOWN_SIZE < certainty.height  # with a scale below
+    assert told.startswith("The voice fixes")
+    again = make_faces(pipeline, str(sample_recording), 3, seed=5)[0]
+    other = make_faces(pipeline, str(sample_recording), 3, seed=6)[0]
     assert [i.tobytes() for i in again] == [i.tobytes() for i in images]
     assert [i.tobytes() for i in other] != [i.tobytes() for i in images]
 
@@ -105,7 +108,7 @@ def test_bad_recordings_are_refused_with_a_sentence(pipeline, tmp_path):
 def test_a_single_face_has_no_certainty(pipeline, sample_recording):
     from space.app import make_faces
 
-    images, _, certainty = make_faces(pipeline, str(sample_recording), 1, seed=0)
+    images, _, certainty, _ = make_faces(pipeline, str(sample_recording), 1, seed=0)
     assert len(images) == 1 and certainty is None
 
 
@@ -138,6 +141,7 @@ def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
             for image in faces.all():
                 expect(image).to_have_js_property("naturalWidth", 256)
             expect(page.locator(".image-container img")).to_have_count(2)
+            expect(page.get_by_text("it leaves open:")).to_be_visible()
             page.screenshot(path=tmp_path / "page.png", full_page=True)
             browser.close()
     finally:

@@ -155,6 +155,24 @@ def test_a_part_that_is_missing_is_named(folder, voice_encoder, face_decoder):
         assemble(voice_encoder, face_decoder, folder / "no", normalized_decoder=folder / "nowhere")
 
 
+def test_what_a_voice_tells_joins_the_pipeline(folder, voice_encoder, face_decoder):
+    from modeling_speech2face import FaceTraitProbe, Speech2FacePipeline
+
+    probe = FaceTraitProbe(names=["gender", "age"], held_out=[0.99, 0.87], held_out_people=8)
+    probe.weights.normal_(generator=torch.Generator().manual_seed(0))
+    probe.save_pretrained(folder / "traits")
+    assemble(voice_encoder, face_decoder, folder / "telling", face_traits=folder / "traits")
+    loaded = Speech2FacePipeline.from_pretrained(folder / "telling").face_traits
+    torch.testing.assert_close(loaded.weights, probe.weights, rtol=0, atol=0)  # not halved
+    assert "`face_traits`" in (folder / "telling" / "README.md").read_text()
+    FaceTraitProbe(face_recogniser="arcface").save_pretrained(folder / "foreign_traits")
+    refusals = (("foreign_traits", ValueError, "face traits: arcface"),)
+    refusals += (("nowhere", FileNotFoundError, "nowhere/config.json"),)
+    for name, error, message in refusals:
+        with pytest.raises(error, match=message):
+            assemble(voice_encoder, face_decoder, folder / "no", face_traits=folder / name)
+
+
 def test_pipeline_denoises_as_the_sample_sheet_does(folder, voice_encoder, face_decoder):
     from modeling_speech2face import Speech2FacePipeline
 

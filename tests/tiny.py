@@ -65,12 +65,24 @@ def tiny_normalized_decoder(seed: int = 0, face_embedding_size: int = FACE_EMBED
     return decoder.eval()
 
 
+def tiny_face_traits(face_embedding_size: int = FACE_EMBEDDING_SIZE):
+    """A `FaceTraitProbe` of gender, age and skin tone, each along an axis of its own."""
+    from modeling_speech2face import FaceTraitProbe
+
+    probe = FaceTraitProbe(
+        face_embedding_size, names=["gender", "age", "skin_tone"], held_out=[0.9, 0.8, 0.7]
+    )
+    probe.weights.copy_(torch.eye(3, face_embedding_size))
+    return probe
+
+
 def tiny_pipeline(
     seed: int = 0,
     patch: int = 2,
     with_vae: bool = False,
     face_embedding_size: int = FACE_EMBEDDING_SIZE,
     with_normalized_decoder: bool = False,
+    with_face_traits: bool = False,
     **kwargs,
 ):
     """A pipeline with random weights that makes 16x16 faces in two steps.
@@ -81,6 +93,7 @@ def tiny_pipeline(
         with_vae: whether the UNet works on the latents of a tiny AutoencoderKL instead.
         face_embedding_size: the teacher's.
         with_normalized_decoder: whether it has the paper's decoder, too, which makes 56x56 faces.
+        with_face_traits: whether it says what a voice tells.
         kwargs: further arguments of `Speech2FacePipeline`.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -129,6 +142,7 @@ def tiny_pipeline(
         scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
         vae=vae.eval() if with_vae else None,
         normalized_decoder=normalized_decoder,
+        face_traits=tiny_face_traits(face_embedding_size) if with_face_traits else None,
         **{"num_inference_steps": 2, "guidance_scale": 2.0, **kwargs},
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -21,6 +21,7 @@ def assemble(
     num_inference_steps: int = 12,
     guidance_scale: float = 1.5,
     normalized_decoder: str | Path | None = None,
+    face_traits: str | Path | None = None,
 ) -> Path:
     """Writes a folder that `Speech2FacePipeline.from_pretrained` loads, in half precision.
 
@@ -33,6 +34,8 @@ def assemble(
         guidance_scale: the pipeline's default.
         normalized_decoder: `final/` of `training.train_normalized_decoder`; without it, the
             checkpoint has no paper's decoder.
+        face_traits: folder of `training.fit_face_traits`; without it, the checkpoint does not say
+            in words what a voice tells.
 
     Returns:
         The folder.
@@ -47,6 +50,7 @@ def assemble(
 
     from modeling_speech2face import (
         FaceEmbeddingProjection,
+        FaceTraitProbe,
         NormalizedFaceDecoder,
         Speech2FaceFeatureExtractor,
         Speech2FaceModel,
@@ -65,6 +69,8 @@ def assemble(
     if normalized_decoder is not None:
         normalized_decoder = Path(normalized_decoder) / "normalized_decoder"
         needed.append(normalized_decoder / "config.json")
+    if face_traits is not None:
+        needed.append(Path(face_traits) / "config.json")
     for part in needed:
         if not part.is_file():
             raise FileNotFoundError(f"no {part}: train it first, or export a checkpoint of it")
@@ -85,6 +91,10 @@ def assemble(
             normalized_decoder, torch_dtype=torch.float16
         )
         teachers["normalized_decoder"] = normalized.config.face_recogniser
+    traits = None
+    if face_traits is not None:
+        traits = FaceTraitProbe.from_pretrained(face_traits)  # a few numbers: not halved
+        teachers["face_traits"] = traits.config.face_recogniser
     check_same_teacher(**teachers)
     scheduler_config = diffusers.DDPMScheduler.load_config(decoder / "scheduler")
     scheduler_class = getattr(diffusers, scheduler_config["_class_name"])
@@ -97,6 +107,7 @@ def assemble(
         ),
         scheduler=scheduler_class.from_pretrained(decoder / "scheduler"),
         normalized_decoder=normalized,
+        face_traits=traits,
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
     )
@@ -166,6 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="FOLDER",
         help="final/ of the paper's decoder, if there is one",
     )
+    parser.add_argument(
+        "--face-traits",
+        metavar="FOLDER",
+        help="of python -m training.fit_face_traits, if what a voice tells shall be said in words",
+    )
     parser.add_argument("--steps", type=int, default=12, help="default denoising steps")
     parser.add_argument("--guidance-scale", type=float, default=1.5, help="default guidance")
     options = parser.parse_args(arguments)
@@ -177,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.steps,
             options.guidance_scale,
             options.normalized_decoder,
+            options.face_traits,
         )
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")

@@ -233,7 +233,8 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         name, parts [(name, class, parameters)], parameters, and from the configurations teacher,
-        embedding_size, clip_seconds, backbone, image_size, steps, guidance_scale and scheduler.
+        embedding_size, clip_seconds, backbone, image_size, steps, guidance_scale, scheduler and
+        face_traits (see `face_traits_facts`).
 
     Raises:
         FileNotFoundError: if it is no pipeline's folder.
@@ -265,7 +266,27 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         "steps": index["num_inference_steps"],
         "guidance_scale": index["guidance_scale"],
         "scheduler": index["scheduler"][1],
+        "face_traits": face_traits_facts(folder / "face_traits" / "config.json"),
     }
+
+
+def face_traits_facts(path: Path) -> dict[str, Any] | None:
+    """How well a checkpoint's probes read faces, as `training.fit_face_traits` measured it.
+
+    Returns:
+        people, how many were asked, and traits [(what is read, "AUC" or "r", the figure)]; None
+        where there is no such component.
+    """
+    if not path.is_file():
+        return None
+    from modeling_speech2face import FaceTraitProbe
+
+    known, config = FaceTraitProbe.known_traits, _read(path)
+    traits = [
+        (known[name].noun, "AUC" if known[name].is_binary else "r", f"{score:.2f}")
+        for name, score in zip(config["names"], config["held_out"], strict=True)
+    ]
+    return {"people": config["held_out_people"], "traits": traits}
 
 
 def count_parameters(path: Path) -> int:
