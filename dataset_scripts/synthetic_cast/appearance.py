@@ -174,7 +174,9 @@ class SkinPainter:
     def _brows(self, colour, traits: Traits) -> None:
         """The skin under the brows, which the hairs of `hair` stand on; pencilled with make-up."""
         along, away = brow_line(traits, self.side, self.y)
-        strokes = np.exp(-((0.95 * away) ** 4)) * _step(along + 0.02, 0.05) * _step(0.97 - along, 0.12)
+        strokes = (
+            np.exp(-((0.95 * away) ** 4)) * _step(along + 0.02, 0.05) * _step(0.97 - along, 0.12)
+        )
         strokes = strokes * (0.16 + 0.22 * traits.brow_thickness + 0.25 * traits.make_up)
         grey = 0.6 * traits.hair_grey
         dark = np.minimum(greyed(hair_colour(traits) * 0.75, grey), skin_colour(traits) * 0.62)
@@ -330,9 +332,9 @@ def lip_colour(traits: Traits) -> np.ndarray:
     rng = np.random.default_rng([traits.seed, 13])
     male = traits.masculinity
     natural = skin_colour(traits) * (
-        np.array([0.88, 0.63, 0.65]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
+        np.array([0.88, 0.60, 0.63]) * (1 - male) + np.array([0.84, 0.77, 0.75]) * male
     )
     stick = np.array(LIPSTICKS[rng.integers(len(LIPSTICKS))]) / 255
     stick = stick * (1 - 0.45 * traits.skin_tone)
-    amount = 0.75 * np.clip(1.3 * traits.make_up - 0.05, 0, 1)
+    amount = 0.75 * np.clip(1.3 * traits.make_up, 0, 1)
     return np.clip(natural * (1 - amount) + stick * amount, 0, 1)

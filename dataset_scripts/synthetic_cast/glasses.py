@@ -54,7 +54,9 @@ def glasses(traits: Traits, landmarks: np.ndarray) -> Strands | None:
         t = np.linspace(0, 1, POINTS)[:, None]
         lines.append(hinge + t * (ear - hinge) + np.array([side * 0.004, 0, 0]) * np.sin(np.pi * t))
     x = np.linspace(-1, 1, POINTS) * (apart - half_width)
-    lines.append(at(x, height + 0.3 * half_height + 0.0025 * np.cos(np.linspace(-1.5, 1.5, POINTS))))
+    lines.append(
+        at(x, height + 0.3 * half_height + 0.0025 * np.cos(np.linspace(-1.5, 1.5, POINTS)))
+    )
     points = np.stack(lines).astype(np.float32)
     return Strands(
         points,

@@ -401,7 +401,14 @@ def _gathered(points: np.ndarray, size: int, rng) -> tuple[np.ndarray, np.ndarra
 
 
 def _finish(
-    points, anchor, traits: Traits, width: float, rng, lock=None, base=None, grey: float | None = None
+    points,
+    anchor,
+    traits: Traits,
+    width: float,
+    rng,
+    lock=None,
+    base=None,
+    grey: float | None = None,
 ) -> Strands:
     """Give strands their widths and colours: grey ones, darker roots, lighter tips."""
     number = len(points)

@@ -17,12 +17,12 @@ LEFT_LANDMARKS = {
     6: (-33.0, 800.0, 130.0),
     7: (-18.5, 790.0, 138.5),
     8: (0.0, 787.0, 143.0),
-    # the brow as it is painted, from its tail to its head
-    17: (-54.0, 918.5, 136.0),
+    # the brow of a face between man and woman, from its tail to its head
+    17: (-54.0, 919.9, 136.0),
     18: (-43.0, 926.2, 147.0),
-    19: (-32.5, 926.4, 152.5),
-    20: (-22.0, 924.6, 155.5),
-    21: (-11.0, 921.2, 156.0),
+    19: (-32.5, 927.0, 152.5),
+    20: (-22.0, 925.7, 155.5),
+    21: (-11.0, 922.9, 156.0),
     # the ridge of the nose from its root to its tip, then its base from the nostril to the middle
     27: (0.0, 902.5, 154.0),
     28: (0.0, 889.5, 159.0),

@@ -215,7 +215,7 @@ def _eye_colour_shares(skin_tone: float) -> np.ndarray:
 
 def _glasses_shares(age: float) -> np.ndarray:
     """More of the old wear glasses; in the order of GLASSES."""
-    wears = 0.12 + 0.33 * np.clip((age - 35) / 35, 0, 1)
+    wears = 0.10 + 0.25 * np.clip((age - 35) / 35, 0, 1)
     return np.array([1 - wears, 0.45 * wears, 0.55 * wears])
 
 
