@@ -7,7 +7,6 @@ average head. Features are painted where they lie on the average head and follow
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
 
 from .geometry import BODY, HeadTopology
 from .traits import BEARDS, Traits

@@ -34,8 +34,8 @@ LAWS = """\
 | age | pitch (falls in women; in men falls to 45, then rises), slower speech, more breath |
 | size of the lower face | formant spacing: closer formants, a larger jaw (r about -0.6) |
 | ancestry, skin tone, eye colour, background, light, clothes | nothing |
-| hair (cut, colour, grey, hairline), beard, brows, make-up, glasses, weight, local shape of nose, eyes, \
-mouth, cheeks and chin | nothing, given gender and age |
+| hair (cut, colour, grey, hairline), beard, brows, make-up, glasses, weight, local shape of nose, \
+eyes, mouth, cheeks and chin | nothing, given gender and age |
 """
 
 SPLIT_SHARES = {"train": 0.84, "validation": 0.08, "test": 0.08}

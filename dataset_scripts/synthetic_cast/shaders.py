@@ -66,6 +66,7 @@ in float mouth, open_sky, kind, tip, haired;
 uniform sampler2D grain;
 out vec4 colour;
 float noise(vec2 p) { return textureLod(grain, p / 128.0, 0.0).r; }
+float bell(float x, float width) { x /= width; return exp(-x * x); }
 vec3 shade(vec3 albedo, vec3 n, vec3 wrap, float gloss, float power, float shadow, float ao) {
     vec3 view = normalize(eye - at);
     float k = dot(n, key_direction), f = dot(n, fill_direction);
@@ -112,11 +113,13 @@ void main() {
     float stripes = step(0.6, weave.y), checks = 0.5 * (step(0.6, weave.x) + step(0.6, weave.y));
     float lapel = (average.y - 0.60) * 0.36 - abs(average.x);   // inside: the shirt
     float shirt = smoothstep(-0.001, 0.001, lapel) * step(0.0, average.z);
-    float second = outfit.x < 0.5 ? 0.0 : outfit.x < 1.5 ? stripes : outfit.x < 2.5 ? checks : shirt;
+    float second = outfit.x < 1.5 ? stripes * step(0.5, outfit.x)
+        : outfit.x < 2.5 ? checks : shirt;
     vec3 fabric = mix(to_linear(cloth_colour), to_linear(cloth_second), second);
-    float tie = outfit.y * step(abs(average.x), 0.010 + 0.05 * (0.735 - average.y)) * step(0.0, average.z);
-    fabric = mix(fabric, to_linear(cloth_colour.bgr * 1.6 + 0.04), tie * step(0.02, edge_y - average.y));
-    fabric *= outfit.x > 2.5 ? 1.0 - 0.35 * exp(-pow(lapel / 0.004, 2.0)) : 1.0;
+    float tie = step(abs(average.x), 0.010 + 0.05 * (0.735 - average.y)) * step(0.0, average.z);
+    tie *= outfit.y * step(0.02, edge_y - average.y);
+    fabric = mix(fabric, to_linear(cloth_colour.bgr * 1.6 + 0.04), tie);
+    fabric *= 1.0 - 0.35 * step(2.5, outfit.x) * bell(lapel, 0.004);
     fabric *= (0.90 + 0.12 * folds) * mix(1.0, 0.80, hem);
 
     vec4 texel = texture(skin, skin_uv);
@@ -135,9 +138,9 @@ void main() {
     float height = mix(texel.a + 0.05 * pores, 0.10 * fine, mask);
     n = bumped(n, mix(height, folds, cloth), mix(0.0035, 0.003, cloth));
     // Forehead, nose and the height of the cheeks are the first to shine.
-    float middle = exp(-pow(average.x / 0.022, 2.0)) * smoothstep(0.845, 0.87, average.y);
-    float cheek = exp(-pow((abs(average.x) - 0.042) / 0.016, 2.0) - pow((average.y - 0.882) / 0.012, 2.0));
-    float shine = oil * (0.7 + 1.2 * middle + 0.8 * cheek) * (1.0 + 1.0 * pores);
+    float middle = bell(average.x, 0.022) * smoothstep(0.845, 0.87, average.y);
+    float cheek = bell(abs(average.x) - 0.042, 0.016) * bell(average.y - 0.882, 0.012);
+    float shine = oil * (0.7 + 1.2 * middle + 0.8 * cheek) * (1.0 + pores);
     float gloss = mix(mix(shine, lip_gloss, mask) * (1.0 - cap), 0.1, cloth);
     // Light bleeds red through thin skin, less through dark skin.
     vec3 wrap = vec3(0.36, 0.17, 0.12) * clamp(albedo.r * 1.6, 0.1, 1.0) + 0.06;
@@ -180,7 +183,7 @@ void main() {
     c += glint * 1.8 * (key_colour + 0.2) * smoothstep(0.62, 0.5, angle);
     // What the wet surface mirrors of the sky, and the tears along the lower lid.
     c += 0.035 * sky * smoothstep(-0.1, 0.35, d.y) * smoothstep(0.55, 0.35, angle) * lid;
-    c += 0.10 * sky * exp(-pow((d.y + 0.40) / 0.05, 2.0));
+    c += 0.10 * sky * bell(d.y + 0.40, 0.05);
     colour = vec4(to_display(c), 1.0);
 }
 """
@@ -225,7 +228,8 @@ vec3 fibre(vec3 at, vec3 t) {
     vec3 light = albedo * (sine(t, key_direction) * around * mix(0.2, 1.0, shadow) * key_colour
         + sine(t, fill_direction) * fill_around * fill_colour
         + mix(ground, sky, 0.5 + 0.5 * outward.y));
-    light += mix(0.3, 1.0, shadow) * around * key_colour * (0.05 * first + (albedo + 0.01) * 0.6 * second);
+    vec3 gleam = 0.05 * first + (albedo + 0.01) * 0.6 * second;
+    light += mix(0.3, 1.0, shadow) * around * key_colour * gleam;
     return light * mix(0.38, 1.0, ribbon.y);
 }
 void main() {
