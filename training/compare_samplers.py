@@ -22,14 +22,18 @@ from training.evaluation.instruments import Judge, skin_lightness
 
 FACES = 48
 IMAGES_AT_ONCE = 4
-SAMPLERS = {
-    "DPMSolverMultistepScheduler": {
-        "algorithm_type": "dpmsolver++",
-        "final_sigmas_type": "zero",
-        "timestep_spacing": "trailing",
+TRAILING = {"final_sigmas_type": "zero", "timestep_spacing": "trailing"}
+SAMPLERS = {  # of a flow: of what else is learnt
+    False: {
+        "DPMSolverMultistepScheduler": {"algorithm_type": "dpmsolver++", **TRAILING},
+        "DDIMScheduler": {"timestep_spacing": "trailing", "clip_sample": True},
+        "UniPCMultistepScheduler": TRAILING,
     },
-    "DDIMScheduler": {"timestep_spacing": "trailing", "clip_sample": True},
-    "UniPCMultistepScheduler": {"final_sigmas_type": "zero", "timestep_spacing": "trailing"},
+    True: {
+        "DPMSolverMultistepScheduler": {"final_sigmas_type": "zero"},
+        "FlowMatchEulerDiscreteScheduler": {},
+        "UniPCMultistepScheduler": {"final_sigmas_type": "zero"},
+    },
 }
 
 
