@@ -1,5 +1,7 @@
 """Data sets are decoded once, batches are a pure function of seed and number, mixes are refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,15 @@ from modeling_speech2face import latents_to_faces
 from tests.training_cast import write_cast
 from training.configuration import (
     Augmentation,
+    FaceDecoderDistillation,
     FaceDecoderTraining,
     VoiceEncoderTraining,
     load_configuration,
 )
 from training.data import check_same_teacher, load_pairs, speakers_of_batch, teacher_of
+from training.diffusion import build_sampler
 from training.latents import FoldedPixels
-from training.train_face_decoder import FaceBatches
+from training.train_face_decoder import FaceBatches, build_decoder
 from training.train_voice_encoder import VoiceBatches
 
 
@@ -128,6 +132,9 @@ def test_unknown_keys_are_refused(tmp_path):
     path.write_text("losses: {distillation: 1.0}\n")
     with pytest.raises(ValueError, match="needs a voice_teacher"):
         load_configuration(path, VoiceEncoderTraining)
+    path.write_text("guidance_scales: [3, 1]\n")
+    with pytest.raises(ValueError, match="guidance_scales must rise from at least 1"):
+        load_configuration(path, FaceDecoderDistillation)
     with pytest.raises(FileNotFoundError, match="no configuration"):
         load_configuration(tmp_path / "none.yaml", VoiceEncoderTraining)
 
@@ -136,3 +143,17 @@ def test_unknown_keys_are_refused(tmp_path):
 def test_the_configurations_that_come_along_are_valid(name):
     load_configuration(f"training/configs/{name}_voice_encoder.yaml", VoiceEncoderTraining)
     load_configuration(f"training/configs/{name}_face_decoder.yaml", FaceDecoderTraining)
+    path = f"training/configs/{name}_face_decoder_distilled.yaml"
+    config = load_configuration(path, FaceDecoderDistillation)
+    assert config.guidance_scales == (1.0, 3.0)
+
+
+def test_the_recipe_for_256_pixels_fits_its_vae(pairs):
+    config = load_configuration("training/configs/face_decoder_256.yaml", FaceDecoderTraining)
+    stable_diffusions = {"latent_channels": 4, "block_out_channels": (128, 256, 512, 512)}
+    with torch.device("meta"):  # no weights are made
+        decoder = build_decoder(
+            config, pairs, SimpleNamespace(config=SimpleNamespace(**stable_diffusions))
+        )
+    assert round(sum(weight.numel() for weight in decoder.parameters()) / 1e6) == 238
+    build_sampler(config.scheduler, config.sampler, config.sampler_config)
