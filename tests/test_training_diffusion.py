@@ -143,6 +143,16 @@ def test_noise_and_velocity_are_diffusers_and_lead_back(kind):
     torch.testing.assert_close(back, clean, atol=1e-2 if kind == "epsilon" else 1e-4, rtol=0)
 
 
+@BOTH
+def test_every_place_in_a_batch_meets_every_noise(noise):
+    torch.manual_seed(0)
+    drawn = torch.stack([NoiseSchedule(noise).timesteps(8) for _ in range(400)]) / 1000
+    first, last = drawn[:, 0], drawn[:, -1]
+    assert abs(first.mean() - 0.5) < 0.05 and abs(last.mean() - 0.5) < 0.05
+    if noise is NOISE:  # one in each eighth
+        assert ((drawn.sort(1).values * 8).floor() == torch.arange(8)).all()
+
+
 def test_a_flow_is_learnt_most_halfway():
     torch.manual_seed(0)
     sigmas = NoiseSchedule(FLOW).timesteps(4000) / 1000
@@ -221,8 +231,9 @@ def test_a_student_starts_as_the_decoder_and_learns_its_guidance():
     torch.manual_seed(0)
     latents, embeddings = torch.randn(16, 12, 8, 8), torch.randn(16, 8)
     noisy, timesteps, scales = torch.randn(16, 12, 8, 8), torch.arange(16) * 60, torch.rand(16) + 2
-    same = student(noisy, timesteps, embeddings, guidance_scales=scales)
-    torch.testing.assert_close(same, guided(noisy, timesteps, embeddings))
+    is_null = torch.arange(16) % 2 == 0
+    same = student(noisy, timesteps, embeddings, is_null, scales)
+    torch.testing.assert_close(same, guided(noisy, timesteps, embeddings, is_null))
     loss_of = DistillationLoss(config, guided, NoiseSchedule(NOISE))
     optimizer = torch.optim.Adam(student.parameters(), 3e-3)
     losses = []

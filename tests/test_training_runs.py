@@ -232,13 +232,15 @@ def test_latents_are_the_vaes_and_encoded_once(folder, vae, monkeypatch):
         ({"flip": 0.5}, "cannot be mirrored"),
         ({"vae": "nowhere"}, "vae nowhere cannot be loaded"),
         ({"pixels": 64}, "does not make 64 pixels, but 128"),
-        ({"unet": {"in_channels": 3}}, "are not the VAE's 4 channels"),
+        ({"channels": 12}, "are not the VAE's 4 channels"),
     ],
 )
 def test_a_wrong_latent_configuration_is_refused(folder, vae, changes, sentence):
+    config = latent_configuration(folder, "wrong", vae)
+    if "channels" in changes:
+        changes = {"unet": config.unet | {"in_channels": changes["channels"]}}
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-        config = dataclasses.replace(latent_configuration(folder, "wrong", vae), **changes)
-        train_face_decoder.train(config)
+        train_face_decoder.train(dataclasses.replace(config, **changes))
 
 
 def test_interrupted_normalized_decoder_equals_uninterrupted(folder, normalized_decoder):

@@ -30,6 +30,7 @@ from training.evaluation.generation import (
 )
 from training.evaluation.instruments import Judge, skin_lightness
 from training.evaluation.store import Store
+from training.latents import pixels_of
 from training.measures.generated_faces import identity_kept, kernel_distance
 from training.measures.resampling import Figure, SpeakerBootstrap
 
@@ -224,8 +225,9 @@ def _compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         if Path(options.output).is_dir():
             raise ValueError(f"{options.output} is a folder: name a JSON file")
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-    pairs = load_pairs(options.dataset, options.split, options.cache)
     pipeline, _ = load_checkpoint(options.checkpoint)
+    size = pixels_of(pipeline.unet, pipeline.vae)
+    pairs = load_pairs(options.dataset, options.split, options.cache, size)
     teacher = pipeline.voice_encoder.config.face_recogniser
     check_same_teacher(checkpoint=teacher, data_set=pairs.teacher)
     return compare_samplers(

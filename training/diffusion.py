@@ -31,7 +31,7 @@ class FaceDecoder(nn.Module):
         noisy: Tensor,
         timesteps: Tensor,
         embeddings: Tensor,
-        is_null: Tensor | None = None,
+        is_null: Tensor,
         guidance_scales: Tensor | None = None,
     ) -> Tensor:
         """(B, C, h, h), (B,), centred (B, D), (B,) bool, (B,) -> (B, C, h, h).
@@ -83,10 +83,12 @@ class NoiseSchedule:
         """Timesteps (count,) to learn at, on the CPU: integers, or of a flow, real numbers.
 
         They are stratified: one in each of `count` equal parts of their distribution, which lowers
-        the noise of the gradient at no cost (Kingma et al., arXiv 2107.00630, appendix I.1). The
-        distribution is uniform; of a flow, logit-normal: most are learnt where it is hard, halfway.
+        the noise of the gradient at no cost (Kingma et al., arXiv 2107.00630, appendix I.1), and
+        shuffled: the rows of a batch may be sorted, and a face that always stood at one place would
+        always be learnt at one noise. The distribution is uniform; of a flow it is logit-normal:
+        most are learnt where it is hard, halfway.
         """
-        share = (torch.arange(count) + torch.rand(count)) / count  # (count,), 0 to 1
+        share = (torch.randperm(count) + torch.rand(count)) / count  # (count,), 0 to 1
         if self.prediction_type == FLOW:
             return self.num_train_timesteps * torch.special.ndtri(share).sigmoid()
         return (share * self.num_train_timesteps).long().clamp(max=self.num_train_timesteps - 1)

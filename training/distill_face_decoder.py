@@ -122,12 +122,12 @@ class DistillationLoss:
         noisy = self.schedule.noised(latents, torch.randn_like(latents), timesteps)
         low, high = self.config.guidance_scales
         scales = (low + (high - low) * torch.rand(len(latents))).to(latents.device)  # (B,)
-        nobody = torch.ones(len(latents), dtype=torch.bool, device=latents.device)
+        is_null = torch.zeros(len(latents), dtype=torch.bool, device=latents.device)
         with torch.no_grad():
-            with_face = self.guided(noisy, timesteps, embeddings)
-            without = self.guided(noisy, timesteps, embeddings, nobody)
+            with_face = self.guided(noisy, timesteps, embeddings, is_null)
+            without = self.guided(noisy, timesteps, embeddings, ~is_null)
         wanted = with_guidance(with_face, without, scales[:, None, None, None])
-        predicted = student(noisy, timesteps, embeddings, guidance_scales=scales).float()
+        predicted = student(noisy, timesteps, embeddings, is_null, scales).float()
         return {"loss": F.mse_loss(predicted, wanted)}
 
 

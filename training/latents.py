@@ -91,6 +91,25 @@ def side_of_latent(vae: nn.Module) -> int:
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 
+def pixels_of(unet: nn.Module, vae: nn.Module | None) -> int:
+    """S, height and width of the faces that a UNet makes, by a VAE if there is one.
+
+    Raises:
+        ValueError: if the UNet's channels are no patches of pixels, or not the VAE's.
+    """
+    from modeling_speech2face import patch_size_of
+
+    channels, side = unet.config.in_channels, unet.config.sample_size
+    if vae is None:
+        return side * patch_size_of(channels)
+    if channels != vae.config.latent_channels:
+        raise ValueError(
+            f"unet.in_channels {channels} are not the VAE's {vae.config.latent_channels} channels: "
+            "set in_channels and out_channels to these"
+        )
+    return side * side_of_latent(vae)
+
+
 def _fingerprint(vae: nn.Module) -> str:
     weights = (weight.float().cpu().numpy() for _, weight in sorted(vae.state_dict().items()))
     return fingerprint(*weights)

@@ -31,7 +31,7 @@ from training.configuration import DiffusionTraining, FaceDecoderTraining
 from training.data import Pairs, centred, load_pairs, rows_of_batch
 from training.diffusion import FaceDecoder, NoiseSchedule, build_sampler, decode
 from training.face_teacher import load_teacher, look_again
-from training.latents import FoldedPixels, VaeLatents, load_vae, side_of_latent
+from training.latents import FoldedPixels, VaeLatents, load_vae, pixels_of
 from training.losses import cosine_loss
 
 SHEET_FACES = 8  # columns of a sample sheet
@@ -180,22 +180,16 @@ def build_decoder(
     """
     from diffusers import UNet2DConditionModel
 
-    from modeling_speech2face import FaceEmbeddingProjection, patch_size_of
+    from modeling_speech2face import FaceEmbeddingProjection
 
     torch.manual_seed(config.seed)
     unet = UNet2DConditionModel(**config.unet)
-    channels, side = unet.config.in_channels, unet.config.sample_size
-    if vae is not None and channels != vae.config.latent_channels:
-        raise ValueError(
-            f"unet.in_channels {channels} are not the VAE's {vae.config.latent_channels} channels: "
-            "set in_channels and out_channels to these"
-        )
-    pixels = side * (patch_size_of(channels) if vae is None else side_of_latent(vae))
+    pixels = pixels_of(unet, vae)
     if pixels != config.pixels:
         raise ValueError(
-            f"unet.sample_size {side} with {channels} channels does not make {config.pixels} "
-            f"pixels, but {pixels}: set sample_size = pixels / sqrt(channels / 3), or with a VAE, "
-            "pixels / pixels of a latent"
+            f"unet.sample_size {unet.config.sample_size} with {unet.config.in_channels} channels "
+            f"does not make {config.pixels} pixels, but {pixels}: set sample_size = "
+            "pixels / sqrt(channels / 3), or with a VAE, pixels / pixels of a latent"
         )
     projection = FaceEmbeddingProjection(
         **dict(config.projection)
@@ -278,7 +272,7 @@ class DiffusionLoss:
     def __call__(
         self, decoder: nn.Module, batch: dict[str, Tensor], step: int = 0
     ) -> dict[str, Tensor]:
-        """ "loss", and with a teacher its parts, "denoising" and "embedding"."""
+        """The losses by name: "loss", and with a teacher its parts, "denoising" and "embedding"."""
         config, schedule = self.config, self.schedule
         latents = batch["latents"].contiguous(memory_format=torch.channels_last)  # (B, C, h, h)
         noise, count = torch.randn_like(latents), len(latents)
