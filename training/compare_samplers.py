@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dataset_scripts.faces import get_recogniser
-from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
+from training.data import SPLITS, Pairs, check_same_teacher, load_pairs, teacher_of
 from training.diffusion import FLOW, NoiseSchedule, build_sampler
 from training.evaluation.generation import (
     DECODED_AT_ONCE,
@@ -225,16 +225,17 @@ def _compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         if Path(options.output).is_dir():
             raise ValueError(f"{options.output} is a folder: name a JSON file")
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+    teacher = teacher_of(options.dataset)
     pipeline, _ = load_checkpoint(options.checkpoint)
+    its_teacher = pipeline.voice_encoder.config.face_recogniser
+    check_same_teacher(checkpoint=its_teacher, data_set=teacher)
     size = pixels_of(pipeline.unet, pipeline.vae)
     pairs = load_pairs(options.dataset, options.split, options.cache, size)
-    teacher = pipeline.voice_encoder.config.face_recogniser
-    check_same_teacher(checkpoint=teacher, data_set=pairs.teacher)
     return compare_samplers(
         pipeline,
         pairs,
         Judge(),
-        get_recogniser(pairs.teacher),
+        get_recogniser(teacher),
         Store(Path(options.cache) / "evaluation"),
         options.steps,
         options.samplers,
