@@ -205,7 +205,7 @@ def decode(
 
     unet, count = decoder.unet, len(embeddings)
     channels, side = unet.config.in_channels, unet.config.sample_size
-    set_timesteps(sampler, steps)
+    set_timesteps(sampler, steps, embeddings.device)
     latents = torch.randn((count, channels, side, side), generator=generator)
     latents = latents.to(embeddings.device) * getattr(sampler, "init_noise_sigma", 1.0)
     scales = None
