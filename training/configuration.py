@@ -202,7 +202,7 @@ class FaceDecoderTraining(DiffusionTraining):
             after it all timesteps weigh alike.
         embedding_loss: weight of one minus the cosine between the teacher's embedding of the
             predicted clean face and the embedding that was asked for, both centred; 0 needs no
-            teacher. Large weights draw what pleases the teacher, and no faces.
+            teacher. 0.01 helps; at 0.1 faces dissolve (training/README.md).
         embedding_loss_rows: how many faces of a batch the teacher looks at, at most; 11 ms each on
             a CPU core.
         embedding_loss_signal: the least share of signal, SNR / (1 + SNR), in what was denoised; of
