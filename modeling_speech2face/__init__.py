@@ -26,10 +26,13 @@ _HOMES = {
     "FaceEmbeddingProjection": "modeling_face_decoder",
     "NormalizedFaceDecoder": "modeling_face_decoder",
     "NormalizedFaceDecoderOutput": "modeling_face_decoder",
+    "decode_latents": "modeling_face_decoder",
     "FaceTraitProbe": "modeling_face_traits",
     "faces_to_latents": "modeling_face_decoder",
+    "guidance_embedding": "modeling_face_decoder",
     "latents_to_faces": "modeling_face_decoder",
     "patch_size_of": "modeling_face_decoder",
+    "set_timesteps": "modeling_face_decoder",
     "thin_plate_spline": "spline_warp",
     "warp": "spline_warp",
     "Speech2FacePipeline": "pipeline_speech2face",
@@ -55,9 +58,12 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
         FaceEmbeddingProjection,
         NormalizedFaceDecoder,
         NormalizedFaceDecoderOutput,
+        decode_latents,
         faces_to_latents,
+        guidance_embedding,
         latents_to_faces,
         patch_size_of,
+        set_timesteps,
     )
     from .modeling_face_recogniser import DlibFaceRecogniser
     from .modeling_face_traits import FaceTraitProbe

@@ -8,9 +8,11 @@ import cmath
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
+from diffusers import ConfigMixin, FlowMatchEulerDiscreteScheduler, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.utils import BaseOutput
 from torch import nn
 
@@ -97,6 +99,51 @@ def faces_to_latents(faces: torch.Tensor, p: int) -> torch.Tensor:
 def latents_to_faces(latents: torch.Tensor, p: int) -> torch.Tensor:
     """Inverse of `faces_to_latents`: `(B, 3 p^2, S / p, S / p)` to `(B, 3, S, S)`."""
     return nn.functional.pixel_shuffle(latents, p)
+
+
+def decode_latents(latents: torch.Tensor, vae: nn.Module | None = None) -> torch.Tensor:
+    """Faces of what a UNet has denoised: unfolded from patches, or decoded by a VAE.
+
+    Args:
+        latents (`torch.Tensor` `(B, channels, height, width)`): as the UNet sees them.
+        vae (`AutoencoderKL`, *optional*): whose latents these are, scaled and shifted as its
+            configuration says.
+
+    Returns:
+        `torch.Tensor` `(B, 3, S, S)`: from about -1 to 1.
+    """
+    if vae is None:
+        return latents_to_faces(latents, patch_size_of(latents.shape[1]))
+    latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    return vae.decode(latents.to(vae.dtype)).sample.float()
+
+
+def guidance_embedding(guidance_scales: torch.Tensor, size: int) -> torch.Tensor:
+    """What a UNet with `time_cond_proj_dim` is told of the guidance that it shall imitate.
+
+    A sinusoidal embedding of the scale minus 1, times 1000, as in diffusers' latent consistency
+    pipelines (Meng et al., arXiv 2210.03142, section 3.1).
+
+    Args:
+        guidance_scales (`torch.Tensor` `(B,)`): 1 is no guidance.
+        size (`int`): the UNet's `time_cond_proj_dim`.
+
+    Returns:
+        `torch.Tensor` `(B, size)`.
+    """
+    return get_timestep_embedding(guidance_scales - 1, size, downscale_freq_shift=1, scale=1000)
+
+
+def set_timesteps(scheduler, steps: int, device: torch.device | str | None = None) -> None:
+    """Prepares a diffusers scheduler for a number of steps, none of which is wasted.
+
+    Left to itself, `FlowMatchEulerDiscreteScheduler` takes its last step from a thousandth of noise
+    to none, which changes nothing.
+    """
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist(), device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
 
 
 @dataclass

@@ -21,8 +21,9 @@ from .modeling_arc2face import Arc2FaceProjection, arc2face_components
 from .modeling_face_decoder import (
     FaceEmbeddingProjection,
     NormalizedFaceDecoder,
-    latents_to_faces,
-    patch_size_of,
+    decode_latents,
+    guidance_embedding,
+    set_timesteps,
 )
 from .modeling_face_recogniser import DlibFaceRecogniser
 from .modeling_face_traits import FaceTraitProbe
@@ -47,7 +48,8 @@ class Speech2FacePipeline(DiffusionPipeline):
         feature_extractor (`Speech2FaceFeatureExtractor`): waveform to its input.
         embedding_projection (`FaceEmbeddingProjection` or `Arc2FaceProjection`): face embedding to
             cross-attention tokens.
-        unet (`UNet2DConditionModel`): denoises faces, whole or folded into patches, or latents.
+        unet (`UNet2DConditionModel`): denoises faces, whole or folded into patches, or latents. One
+            with `time_cond_proj_dim` is told the guidance scale, and takes one pass a step for two.
         scheduler (`SchedulerMixin`): the step's mathematics.
         vae (`AutoencoderKL`, *optional*): decodes latents, where the UNet works in latent space.
         normalized_decoder (`NormalizedFaceDecoder`, *optional*): the paper's decoder.
@@ -495,10 +497,14 @@ class Speech2FacePipeline(DiffusionPipeline):
         """Latents of the faces with these embeddings (N, D)."""
         unet, device = self.unet, self.unet.device
         tokens = self.embedding_projection(face_embeddings.to(self.embedding_projection.dtype))
-        guided = scale > 1
+        told = None
+        if unet.config.time_cond_proj_dim is not None:  # distilled: one pass does what two do
+            scales = torch.full((len(tokens),), float(scale), device=device)
+            told = guidance_embedding(scales, unet.config.time_cond_proj_dim).to(unet.dtype)
+        guided = scale > 1 and told is None
         if guided:  # the halves of one batch: no face in particular, and this face
             tokens = torch.cat([self.embedding_projection.unconditional(len(tokens)), tokens])
-        self.scheduler.set_timesteps(steps, device=device)
+        set_timesteps(self.scheduler, steps, device)
         size = unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         shape = (len(face_embeddings), unet.config.in_channels, height, width)
@@ -513,7 +519,10 @@ class Speech2FacePipeline(DiffusionPipeline):
             if hasattr(self.scheduler, "scale_model_input"):
                 model_input = self.scheduler.scale_model_input(model_input, timestep)
             prediction = unet(
-                model_input.to(unet.dtype), timestep, encoder_hidden_states=tokens.to(unet.dtype)
+                model_input.to(unet.dtype),
+                timestep,
+                encoder_hidden_states=tokens.to(unet.dtype),
+                timestep_cond=told,
             ).sample.float()
             if guided:
                 unconditional, conditional = prediction.chunk(2)
@@ -526,13 +535,7 @@ class Speech2FacePipeline(DiffusionPipeline):
 
     def _decode_latents(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents to faces (N, 3, S, S), 0 to 1."""
-        if self.vae is not None:
-            shift = self.vae.config.shift_factor or 0.0
-            latents = latents / self.vae.config.scaling_factor + shift
-            faces = self.vae.decode(latents.to(self.vae.dtype)).sample.float()
-        else:
-            faces = latents_to_faces(latents, patch_size_of(self.unet.config.in_channels))
-        return (faces / 2 + 0.5).clamp(0, 1)
+        return (decode_latents(latents, self.vae) / 2 + 0.5).clamp(0, 1)
 
     def _output(
         self, images: torch.Tensor, output_type: str, seeds: list[int], content: str

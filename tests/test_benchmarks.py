@@ -106,7 +106,25 @@ def test_the_benchmark_of_decoders_times_both_and_the_teacher(tmp_path, capsys):
         "normalized, 56x56, 4 at once",
         "diffusion, 2 steps, 1 at once",
         "diffusion, 2 steps, 4 at once",
+        "diffusion, 25 steps, 4 at once",
+        "a guided step for 4 faces, two passes",
         *(f"teacher, {kind}, batch {b}" for kind in ("dlib", "torch") for b in (1, 32)),
         *(f"teacher, torch, with gradients, batch {b}" for b in (1, 32)),
     }
     assert milliseconds["teacher, torch, batch 32"] < milliseconds["teacher, dlib, batch 32"]
+
+
+def test_one_pass_of_a_distilled_unet_is_timed_beside_two():
+    from tests.benchmarks.decoders import measure_step
+    from tests.tiny import tiny_pipeline
+    from training.configuration import FaceDecoderDistillation
+    from training.diffusion import FaceDecoder
+    from training.distill_face_decoder import build_student
+
+    pipeline = tiny_pipeline()
+    decoder = FaceDecoder(pipeline.unet, pipeline.embedding_projection)
+    pipeline.unet = build_student(FaceDecoderDistillation(), decoder).unet
+    assert list(measure_step(pipeline, "cpu", 1)) == [
+        "a guided step for 4 faces, two passes",
+        "a distilled step for 4 faces, one pass",
+    ]

@@ -1,5 +1,7 @@
 """Speech2FacePipeline: what goes in, what comes out, and what the same seed gives again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from modeling_speech2face import (
     NoSpeechError,
     Speech2FacePipeline,
     contact_sheet,
+    faces_to_latents,
     load_audio,
     read_provenance,
 )
@@ -222,6 +225,35 @@ def test_latent_space():
     pipe = tiny_pipeline(with_vae=True)
     assert images_of(pipe).shape == (4, 16, 16, 3)
     assert np.array_equal(images_of(pipe), images_of(pipe))
+
+
+@pytest.mark.parametrize(("steps", "places"), [(1, [1000]), (4, [1000, 750, 500, 250])])
+def test_a_flow_is_followed_to_its_end(steps, places):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    pipe, seen = tiny_pipeline(guidance_scale=1.0), []
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    face = 2 * torch.rand(3, 16, 16, generator=seeded()) - 1
+
+    def knows_the_face(noisy, timestep, **_):
+        seen.append(timestep.item())
+        velocity = (noisy - faces_to_latents(face[None], 2)) / (timestep / 1000)  # noise - face
+        return SimpleNamespace(sample=velocity)
+
+    pipe.unet.forward = knows_the_face
+    images = pipe(MAN, num_inference_steps=steps, output_type="pt").images
+    assert seen == places  # no step from hardly any noise to none
+    torch.testing.assert_close(images, (face / 2 + 0.5).expand(4, -1, -1, -1), atol=1e-4, rtol=0)
+
+
+def test_latents_are_scaled_and_shifted_back_as_the_vae_says():
+    pipe = tiny_pipeline(with_vae=True)
+    pipe.vae.register_to_config(scaling_factor=0.5, shift_factor=0.25)
+    latents = torch.randn(2, 4, 8, 8, generator=seeded())
+    with torch.no_grad():
+        expected = (pipe.vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
+        decoded = pipe._decode_latents((latents - 0.25) * 0.5)
+    torch.testing.assert_close(decoded, expected)
 
 
 @pytest.mark.parametrize("with_vae", [False, True])

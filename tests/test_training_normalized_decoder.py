@@ -16,10 +16,10 @@ from tests.training_cast import write_cast
 from training.checkpoints import averaged
 from training.configuration import NormalizedDecoderTraining, load_configuration
 from training.face_targets import FaceTargets, load_targets
+from training.face_teacher import look_again
 from training.train_normalized_decoder import (
     DecoderLoss,
     TargetBatches,
-    look_again,
     mean_landmarks,
     validate,
 )

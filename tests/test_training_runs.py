@@ -1,4 +1,4 @@
-"""Both trainings at tiny size: they run, a killed run continues exactly, and the parts fit."""
+"""The trainings at tiny size: they run, a killed run continues exactly, and the parts fit."""
 
 import dataclasses
 import json
@@ -12,10 +12,16 @@ import pytest
 import torch
 
 from tests.training_cast import write_cast
-from training import train_face_decoder, train_normalized_decoder, train_voice_encoder
-from training.assemble_checkpoint import assemble, check_size
+from training import (
+    distill_face_decoder,
+    train_face_decoder,
+    train_normalized_decoder,
+    train_voice_encoder,
+)
+from training.assemble_checkpoint import assemble, check_size, sizes_of
 from training.checkpoints import learning_rate_factor, list_checkpoints
 from training.configuration import (
+    FaceDecoderDistillation,
     FaceDecoderTraining,
     NormalizedDecoderTraining,
     Training,
@@ -23,6 +29,9 @@ from training.configuration import (
     load_configuration,
 )
 from training.data import load_pairs
+from training.diffusion import FaceDecoder, decode
+from training.latents import VaeLatents, load_vae
+from training.model_card import checkpoint_facts
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +45,7 @@ def configuration(folder: Path, part: str, output: str, **changes):
     kind = {
         "voice_encoder": VoiceEncoderTraining,
         "face_decoder": FaceDecoderTraining,
+        "face_decoder_distilled": FaceDecoderDistillation,
         "normalized_decoder": NormalizedDecoderTraining,
     }[part]
     config = load_configuration(f"training/configs/tiny_{part}.yaml", kind)
@@ -82,6 +92,155 @@ def test_interrupted_face_decoder_equals_uninterrupted(folder, face_decoder):
     config = configuration(folder, "face_decoder", "face_interrupted")
     assert train_face_decoder.train(config, stop_at_step=3) is None
     assert_same_weights(train_face_decoder.train(config), face_decoder)
+
+
+def test_interrupted_flow_with_a_teacher_equals_uninterrupted(folder):
+    asked = dict(scheduler={"prediction_type": "flow"}, embedding_loss=0.1, embedding_loss_rows=2)
+    asked |= dict(sampler="FlowMatchEulerDiscreteScheduler", condition_dropout=0.0)
+    whole = train_face_decoder.train(configuration(folder, "face_decoder", "flow", **asked))
+    scheduler = json.loads((whole / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["_class_name"] == "FlowMatchEulerDiscreteScheduler"
+    config = configuration(folder, "face_decoder", "flow_interrupted", **asked)
+    assert train_face_decoder.train(config, stop_at_step=3) is None
+    assert_same_weights(train_face_decoder.train(config), whole)
+    unlooked = configuration(folder, "face_decoder", "unlooked", **asked | {"embedding_loss": 0.0})
+    other = weights_of(train_face_decoder.train(unlooked))
+    assert any(not torch.equal(other[name], weight) for name, weight in weights_of(whole).items())
+
+
+@pytest.fixture(scope="module")
+def distilled(folder, face_decoder):
+    asked = {"decoder": str(face_decoder)}
+    config = configuration(folder, "face_decoder_distilled", "distilled", **asked)
+    return distill_face_decoder.train(config)
+
+
+def test_interrupted_distillation_equals_uninterrupted(folder, face_decoder, distilled):
+    asked = {"decoder": str(face_decoder)}
+    config = configuration(folder, "face_decoder_distilled", "distilled_interrupted", **asked)
+    assert distill_face_decoder.train(config, stop_at_step=3) is None
+    assert_same_weights(distill_face_decoder.train(config), distilled)
+    last = list_checkpoints(config.output)[-1]
+    distill_face_decoder.export(config, last, folder / "distilled_exported")
+    assert_same_weights(folder / "distilled_exported", distilled)
+    assert (Path(config.output) / "samples" / "step-000006.png").is_file()
+
+
+def test_what_cannot_be_distilled_is_refused(folder, distilled):
+    for decoder, sentence in ((folder / "no", "train it first"), (distilled, "distilled already")):
+        config = configuration(folder, "face_decoder_distilled", "no", decoder=str(decoder))
+        with pytest.raises((FileNotFoundError, ValueError), match=sentence):
+            distill_face_decoder.train(config)
+
+
+def test_a_distilled_pipeline_takes_one_pass_a_step(folder, voice_encoder, distilled):
+    from modeling_speech2face import Speech2FacePipeline
+
+    assemble(voice_encoder, distilled, folder / "one_pass", 3, 2.0)
+    pipeline = Speech2FacePipeline.from_pretrained(folder / "one_pass")
+    pipeline.set_progress_bar_config(disable=True)
+    torch.nn.init.normal_(pipeline.unet.time_embedding.cond_proj.weight)  # a scale that is heard
+    passes = []
+    pipeline.unet.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+
+    def faces(scale: float) -> torch.Tensor:
+        return pipeline(
+            face_embedding=np.full(128, 0.1, np.float32),
+            guidance_scale=scale,
+            generator=torch.Generator().manual_seed(0),
+            output_type="pt",
+        ).images
+
+    strong, weak = faces(2.0), faces(1.0)
+    assert strong.shape == (4, 3, 64, 64) and passes == [4] * 6
+    assert not torch.allclose(strong, weak, atol=1e-4)
+    decoder = FaceDecoder(pipeline.unet, pipeline.embedding_projection)
+    seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(0)))
+    embedding = 0.1 - pipeline.voice_encoder.face_embedding_mean
+    generator = torch.Generator().manual_seed(seed)
+    expected = decode(decoder, pipeline.scheduler, embedding[None], 3, 2.0, generator)
+    torch.testing.assert_close(strong[:1], (expected + 1) / 2, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def vae(folder):
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8),  # four pixels a side become one latent
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=0.5,
+        shift_factor=0.2,
+    )
+    vae.save_pretrained(folder / "vae")
+    return str(folder / "vae")
+
+
+def latent_configuration(folder: Path, output: str, vae: str) -> FaceDecoderTraining:
+    config = configuration(folder, "face_decoder", output, vae=vae, embedding_loss=0.1, pixels=128)
+    return dataclasses.replace(config, unet=config.unet | {"in_channels": 4, "out_channels": 4})
+
+
+def test_latent_diffusion_is_trained_resumed_assembled_and_called(folder, voice_encoder, vae):
+    from modeling_speech2face import Speech2FacePipeline
+
+    config = latent_configuration(folder, "latent", vae)
+    decoder = train_face_decoder.train(config)
+    again = latent_configuration(folder, "latent_interrupted", vae)
+    assert train_face_decoder.train(again, stop_at_step=3) is None
+    assert_same_weights(train_face_decoder.train(again), decoder)
+    assemble(voice_encoder, decoder, folder / "latent_checkpoint", 2, 2.0)
+    pipeline = Speech2FacePipeline.from_pretrained(folder / "latent_checkpoint")
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(face_embedding=np.full(128, 0.1, np.float32)).images
+    assert [image.size for image in images] == [(128, 128)] * 4
+    facts = checkpoint_facts(folder / "latent_checkpoint")
+    assert facts["image_size"] == 128 and "vae" in facts["size"]
+
+
+def test_latents_are_the_vaes_and_encoded_once(folder, vae, monkeypatch):
+    from modeling_speech2face import decode_latents
+
+    pairs = load_pairs(str(folder / "cast"), "train", str(folder / "cache"), 128)
+    autoencoder = load_vae(vae, "cpu")
+    rows, mirrored = np.array([0, 3]), np.zeros(2, bool)
+    faces = torch.from_numpy(pairs.faces[rows].astype(np.float32)) / 127.5 - 1
+    with torch.no_grad():
+        posterior = autoencoder.encode(faces).latent_dist
+    latents = VaeLatents(pairs, autoencoder)
+    monkeypatch.setattr(autoencoder, "encode", None)  # from now on, they are read
+    latents = VaeLatents(pairs, autoencoder)
+    drawn = torch.stack(
+        [latents(rows, mirrored, np.random.default_rng(seed)) for seed in range(400)]
+    )
+    raw = drawn / 0.5 + 0.2  # scaling factor and shift undone
+    error = (raw.mean(0) - posterior.mean).abs() / posterior.std
+    assert error.mean() < 0.06  # 400 draws: a twentieth of the deviation
+    assert ((raw.std(0) / posterior.std) - 1).abs().mean() < 0.06
+    with torch.no_grad():
+        expected = autoencoder.decode(raw[0]).sample
+        torch.testing.assert_close(decode_latents(drawn[0], autoencoder), expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"flip": 0.5}, "cannot be mirrored"),
+        ({"vae": "nowhere"}, "vae nowhere cannot be loaded"),
+        ({"pixels": 64}, "does not make 64 pixels, but 128"),
+        ({"channels": 12}, "are not the VAE's 4 channels"),
+    ],
+)
+def test_a_wrong_latent_configuration_is_refused(folder, vae, changes, sentence):
+    config = latent_configuration(folder, "wrong", vae)
+    if "channels" in changes:
+        changes = {"unet": config.unet | {"in_channels": changes["channels"]}}
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        train_face_decoder.train(dataclasses.replace(config, **changes))
 
 
 def test_interrupted_normalized_decoder_equals_uninterrupted(folder, normalized_decoder):
@@ -137,7 +296,8 @@ def test_parts_join_into_a_pipeline(folder, voice_encoder, face_decoder, normali
     (output / "README.md").write_text("the card")
     assemble(voice_encoder, face_decoder, output, 3, 2.0, normalized_decoder)
     assert (output / "README.md").read_text() == "the card"
-    assert check_size(output) < 2**20
+    check_size(output)
+    assert sum(sizes_of(output).values()) < 2**20
     assert str(folder) not in "".join(path.read_text() for path in output.rglob("*.json"))
     pipeline = Speech2FacePipeline.from_pretrained(output)  # stored in float16
     assert pipeline.unet.dtype == pipeline.voice_encoder.dtype == torch.float32
@@ -179,11 +339,11 @@ def test_pipeline_denoises_as_the_sample_sheet_does(folder, voice_encoder, face_
     assemble(voice_encoder, face_decoder, folder / "same", 4, 2.0)
     pipeline = Speech2FacePipeline.from_pretrained(folder / "same")
     pipeline.set_progress_bar_config(disable=True)
-    decoder = train_face_decoder.FaceDecoder(pipeline.unet, pipeline.embedding_projection)
+    decoder = FaceDecoder(pipeline.unet, pipeline.embedding_projection)
     mean = pipeline.voice_encoder.face_embedding_mean
     raw = mean + 0.05
     seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(0)))
-    expected = train_face_decoder.decode(
+    expected = decode(
         decoder, pipeline.scheduler, (raw - mean)[None], 4, 2.0, torch.Generator().manual_seed(seed)
     )
     image = pipeline(
@@ -218,7 +378,7 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path, voice_encoder, 
 def test_too_large_a_checkpoint_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.safetensors").write_bytes(bytes(2000))
     monkeypatch.setattr("training.assemble_checkpoint.MOST_IN_A_FILE", 1999)
-    with pytest.raises(ValueError, match="a.safetensors has"):
+    with pytest.raises(ValueError, match="a.safetensors has.*--any-size"):
         check_size(tmp_path)
 
 

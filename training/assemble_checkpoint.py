@@ -22,12 +22,14 @@ def assemble(
     guidance_scale: float = 1.5,
     normalized_decoder: str | Path | None = None,
     face_traits: str | Path | None = None,
+    any_size: bool = False,
 ) -> Path:
     """Writes a folder that `Speech2FacePipeline.from_pretrained` loads, in half precision.
 
     Args:
         voice_encoder: `final/` of `training.train_voice_encoder`.
-        face_decoder: `final/` of `training.train_face_decoder`.
+        face_decoder: `final/` of `training.train_face_decoder` or `distill_face_decoder`; a `vae/`
+            in it comes along.
         output: the folder, new or of an earlier pipeline, which is replaced, with its figures; a
             README.md that was written by hand is kept.
         num_inference_steps: the pipeline's default.
@@ -36,6 +38,7 @@ def assemble(
             checkpoint has no paper's decoder.
         face_traits: folder of `training.fit_face_traits`; without it, the checkpoint does not say
             in words what a voice tells.
+        any_size: also if it is too large to come with the package.
 
     Returns:
         The folder.
@@ -96,6 +99,9 @@ def assemble(
         traits = FaceTraitProbe.from_pretrained(face_traits)  # a few numbers: not halved
         teachers["face_traits"] = traits.config.face_recogniser
     check_same_teacher(**teachers)
+    vae = None
+    if (decoder / "vae").is_dir():
+        vae = diffusers.AutoencoderKL.from_pretrained(decoder / "vae", torch_dtype=torch.float16)
     scheduler_config = diffusers.DDPMScheduler.load_config(decoder / "scheduler")
     scheduler_class = getattr(diffusers, scheduler_config["_class_name"])
     pipeline = Speech2FacePipeline(
@@ -106,6 +112,7 @@ def assemble(
             decoder / "unet", torch_dtype=torch.float16
         ),
         scheduler=scheduler_class.from_pretrained(decoder / "scheduler"),
+        vae=vae,
         normalized_decoder=normalized,
         face_traits=traits,
         num_inference_steps=num_inference_steps,
@@ -116,7 +123,8 @@ def assemble(
     pipeline.save_pretrained(work)
     forget_folders(work)
     try:
-        check_size(work)
+        if not any_size:
+            check_size(work)
     except ValueError:
         shutil.rmtree(work)
         raise
@@ -150,21 +158,25 @@ def forget_folders(folder: Path) -> None:
         path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def check_size(folder: Path) -> int:
-    """Refuses a checkpoint that is too large to come with the package; returns its bytes."""
-    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+def check_size(folder: Path) -> None:
+    """Refuses a checkpoint that is too large to come with the package."""
+    sizes = sizes_of(folder)
     largest = max(sizes, key=sizes.get)
     if sizes[largest] > MOST_IN_A_FILE:
         raise ValueError(
             f"{largest.relative_to(folder)} has {sizes[largest] / MEGABYTE:.1f} MB, more than "
-            f"{MOST_IN_A_FILE // MEGABYTE}: train a smaller model"
+            f"{MOST_IN_A_FILE // MEGABYTE}: train a smaller model, or assemble it with --any-size"
         )
     if sum(sizes.values()) > MOST_IN_ALL:
         raise ValueError(
             f"the checkpoint has {sum(sizes.values()) / MEGABYTE:.1f} MB, more than "
-            f"{MOST_IN_ALL // MEGABYTE}: train smaller models"
+            f"{MOST_IN_ALL // MEGABYTE}: train smaller models, or assemble them with --any-size"
         )
-    return sum(sizes.values())
+
+
+def sizes_of(folder: Path) -> dict[Path, int]:
+    """Every file of a folder, and its bytes."""
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -184,6 +196,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, default=12, help="default denoising steps")
     parser.add_argument("--guidance-scale", type=float, default=1.5, help="default guidance")
+    parser.add_argument(
+        "--any-size", action="store_true", help="also if it is too large to come with the package"
+    )
     options = parser.parse_args(arguments)
     try:
         folder = assemble(
@@ -194,10 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.guidance_scale,
             options.normalized_decoder,
             options.face_traits,
+            options.any_size,
         )
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
-    print(f"{folder}: {check_size(folder) / MEGABYTE:.1f} MB")
+    print(f"{folder}: {sum(sizes_of(folder).values()) / MEGABYTE:.1f} MB")
 
 
 if __name__ == "__main__":

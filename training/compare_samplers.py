@@ -1,9 +1,12 @@
 """Which sampler, how many steps, which guidance: true embeddings decoded with each.
 
-`python -m training.compare_samplers CHECKPOINT --dataset CAST --steps 4 6 8 10 15 25
-[--guidance-scales 1 1.5 2] --output SAMPLERS.json`
+`python -m training.compare_samplers CHECKPOINT --dataset CAST [--steps 1 2 4 8 25]
+[--samplers DDIMScheduler ...] [--guidance-scales 1 1.5 2] --output SAMPLERS.json`
 
-Every face is decoded from the same seed by every sampler. No picture is written.
+Every face is decoded from the same seed by every sampler. What was decoded is kept, so that a run
+that was killed continues; no picture is written elsewhere.
+
+Letters: N images, D size of the face embedding, S side of an image.
 """
 
 import argparse
@@ -16,20 +19,37 @@ from typing import Any
 import numpy as np
 
 from dataset_scripts.faces import get_recogniser
-from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
-from training.evaluation.generation import decoders_of, load_checkpoint, seeds_of
+from training.data import SPLITS, Pairs, check_same_teacher, load_pairs, teacher_of
+from training.diffusion import FLOW, NoiseSchedule, build_sampler
+from training.evaluation.generation import (
+    DECODED_AT_ONCE,
+    decode,
+    decoders_of,
+    load_checkpoint,
+    seeds_of,
+)
 from training.evaluation.instruments import Judge, skin_lightness
+from training.evaluation.store import Store
+from training.latents import pixels_of
+from training.measures.generated_faces import identity_kept, kernel_distance
+from training.measures.resampling import Figure, SpeakerBootstrap
 
-FACES = 48
-IMAGES_AT_ONCE = 4
-SAMPLERS = {
-    "DPMSolverMultistepScheduler": {
-        "algorithm_type": "dpmsolver++",
-        "final_sigmas_type": "zero",
-        "timestep_spacing": "trailing",
+FACES = 500
+STEPS = (1, 2, 4, 8, 25)
+TIMED = 3  # decodings, after one to warm up
+COMPARED = ("kernel distance", "identity kept", "gender read right", "face found")
+TRAILING = {"final_sigmas_type": "zero", "timestep_spacing": "trailing"}
+SAMPLERS = {  # by whether a flow was learnt
+    False: {
+        "DPMSolverMultistepScheduler": {"algorithm_type": "dpmsolver++", **TRAILING},
+        "DDIMScheduler": {"timestep_spacing": "trailing", "clip_sample": True},
+        "UniPCMultistepScheduler": TRAILING,
     },
-    "DDIMScheduler": {"timestep_spacing": "trailing", "clip_sample": True},
-    "UniPCMultistepScheduler": {"final_sigmas_type": "zero", "timestep_spacing": "trailing"},
+    True: {
+        "DPMSolverMultistepScheduler": {"final_sigmas_type": "zero"},
+        "FlowMatchEulerDiscreteScheduler": {},
+        "UniPCMultistepScheduler": {"final_sigmas_type": "zero"},
+    },
 }
 
 
@@ -38,83 +58,142 @@ def compare_samplers(
     pairs: Pairs,
     judge: Any,
     recogniser: Any,
-    steps: Sequence[int],
+    store: Store,
+    steps: Sequence[int] = STEPS,
+    samplers: Sequence[str] | None = None,
     guidance_scales: Sequence[float] | None = None,
     faces: int = FACES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Decodes true embeddings with several samplers: time, gender read, identity kept.
+    """Decodes true embeddings with several samplers: time, gender read, identity kept, KID.
 
     Args:
         pipeline: a `Speech2FacePipeline`; its scheduler is put back.
-        pairs: whose faces are decoded, one a speaker.
+        pairs: whose faces are decoded, in the size that the pipeline makes.
         judge: of gender.
         recogniser: the teacher.
+        store: where decoded faces are kept.
         steps: numbers of steps.
+        samplers: names of `SAMPLERS`; the pipeline's own if None.
         guidance_scales: strengths of guidance; the pipeline's default if None.
-        faces: how many faces at most.
+        faces: N. Every speaker has one before any has two; where there are more faces than pairs,
+            pairs are decoded again from other seeds.
         seed: of the noise.
 
     Returns:
-        One row a sampler, number of steps and guidance: seconds for four images, share of genders
-        right, faces found, the centred cosine between condition and embedding of the image, and the
-        deviation of the skin's lightness as a share of that of the pictures.
-    """
-    import diffusers
+        One row a sampler, guidance and number of steps: seconds for four images, kernel distance to
+        the true faces on the teacher's features, the centred cosine between condition and embedding
+        of the image, shares of genders right and of faces found, the deviation of the skin's
+        lightness as a share of that of the pictures; for each but the time, "... interval", 95 %
+        over speakers; and "as the most": whether the first four lie within the intervals of the
+        same sampler's row with the most steps.
 
-    rows = np.asarray([of_speaker[0] for of_speaker in pairs.pairs_of_speakers()])[:faces]
-    seeds = seeds_of(seed, [pairs.pair_ids[row] for row in rows], "sampler")
-    originals = np.stack([pairs.faces[row] for row in rows]).transpose(0, 2, 3, 1)
-    mean = pipeline.voice_encoder.face_embedding_mean.float().cpu().numpy()
-    own, table = pipeline.scheduler, []
+    Raises:
+        ValueError: for a sampler that does not fit what the pipeline has learnt.
+    """
+    own = pipeline.scheduler
+    schedulers = {type(own).__name__: own}
+    if samplers is not None:
+        known = SAMPLERS[NoiseSchedule(own.config).prediction_type == FLOW]
+        if unknown := set(samplers) - set(known):
+            raise ValueError(f"{min(unknown)} fits not: choose among {', '.join(known)}")
+        schedulers = {name: build_sampler(own.config, name, known[name]) for name in samplers}
+    order = in_turns(pairs.pairs_of_speakers())
+    rows = np.resize(order, faces)
+    names = [f"{pairs.pair_ids[row]} {turn // len(order)}" for turn, row in enumerate(rows)]
+    measured = Measured(pipeline, pairs, rows, judge, recogniser)
+    seeds, table = seeds_of(seed, names, "sampler"), []
     try:
-        for name, arguments in SAMPLERS.items():
-            pipeline.scheduler = getattr(diffusers, name).from_config(own.config, **arguments)
-            for count in steps:
-                for scale in guidance_scales or [pipeline.config.guidance_scale]:
-                    start = time.perf_counter()
-                    images = _decoded(pipeline, pairs.embeddings[rows], seeds, count, scale)
-                    seconds = time.perf_counter() - start
-                    seen = judge(images)
-                    made = recogniser.embed(images) - mean
-                    kept = _cosines(made, pairs.embeddings[rows] - mean)
-                    deviation = skin_lightness(images).std() / skin_lightness(originals).std()
-                    table.append(
-                        {
-                            "sampler": name,
-                            "steps": count,
-                            "guidance scale": scale,
-                            "seconds for 4 images": 4 * seconds / len(rows),
-                            "gender read right": float(
-                                (seen["genders"] == pairs.genders[rows]).mean()
-                            ),
-                            "face found": float(seen["found"].mean()),
-                            "identity kept": float(kept.mean()),
-                            "skin deviation / the pictures'": float(deviation),
-                        }
+        for name, pipeline.scheduler in schedulers.items():
+            for scale in guidance_scales or [pipeline.config.guidance_scale]:
+                settings = {"sampler": name, "guidance scale": scale}
+                most: dict[str, Figure] = {}
+                for count in sorted(steps, reverse=True):
+                    decoder = decoders_of(pipeline, count, scale)["diffusion"]
+                    key = f"{name} {count} steps"
+                    images = decode(decoder, pairs.embeddings[rows], seeds, store, key)
+                    figures = measured(np.asarray(images))
+                    most = most or figures
+                    row = settings | {"steps": count, "images": faces}
+                    row["seconds for 4 images"] = seconds_for_four(decoder, pairs.embeddings[rows])
+                    for measure, figure in figures.items():
+                        row |= {measure: figure.value, f"{measure} interval": figure.interval}
+                    row["as the most"] = all(
+                        _within(figures[measure], most[measure]) for measure in COMPARED
                     )
-                    print("  ".join(_short(value) for value in table[-1].values()), flush=True)
+                    table.append(row)
+                    print("  ".join(_short(value) for value in row.values()), flush=True)
     finally:
         pipeline.scheduler = own
-    return table
+    return sorted(table, key=lambda row: (row["sampler"], row["guidance scale"], row["steps"]))
 
 
-def _decoded(
-    pipeline: Any, embeddings: np.ndarray, seeds: np.ndarray, steps: int, scale: float
-) -> np.ndarray:
-    decoder = decoders_of(pipeline, steps, scale)["diffusion"]
-    starts = range(0, len(seeds), IMAGES_AT_ONCE)
-    parts = [slice(start, start + IMAGES_AT_ONCE) for start in starts]
-    return np.concatenate([decoder(embeddings[part], seeds[part]) for part in parts])
+def in_turns(groups: Sequence[np.ndarray]) -> np.ndarray:
+    """The first row of each group, then the second of each that has one, and so on."""
+    turns = range(max(map(len, groups)))
+    return np.asarray([group[turn] for turn in turns for group in groups if turn < len(group)])
 
 
-def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return (one * other).sum(1) / np.where(lengths > 0, lengths, 1)
+class Measured:
+    """What instruments read from decoded images, as figures with intervals over speakers.
+
+    Args:
+        pipeline: that decodes, for its mean embedding.
+        pairs: whose faces are decoded.
+        rows: (N,) which pair each image is of.
+        judge: of gender.
+        recogniser: the teacher.
+    """
+
+    def __init__(self, pipeline: Any, pairs: Pairs, rows: np.ndarray, judge: Any, recogniser: Any):
+        self.judge, self.recogniser = judge, recogniser
+        self.mean = pipeline.voice_encoder.face_embedding_mean.float().cpu().numpy()
+        self.conditions, self.genders = pairs.embeddings[rows], pairs.genders[rows]
+        self.bootstrap = SpeakerBootstrap(pairs.speakers[rows])
+        pictures = pairs.faces[rows].transpose(0, 2, 3, 1)  # (N, S, S, 3)
+        self.true = recogniser.embed(pictures)
+        self.lightness = skin_lightness(pictures)
+
+    def __call__(self, images: np.ndarray) -> dict[str, Figure]:
+        """Figures of images (N, S, S, 3) uint8, by name."""
+        seen, made = self.judge(images), self.recogniser.embed(images)
+        kept = identity_kept(self.bootstrap, made - self.mean, self.conditions - self.mean)
+        lightness = skin_lightness(images)
+        return {
+            "kernel distance": kernel_distance(self.bootstrap, made, self.true)["kernel_distance"],
+            "identity kept": kept["identity_cosine"],
+            "gender read right": self.bootstrap.mean(seen["genders"] == self.genders, share=True),
+            "face found": self.bootstrap.mean(seen["found"], share=True),
+            "skin deviation / the pictures'": self.bootstrap.statistic(
+                lambda weights: _deviation(lightness, weights) / _deviation(self.lightness, weights)
+            ),
+        }
+
+
+def seconds_for_four(decoder: Any, embeddings: np.ndarray) -> float:
+    """Median time in which a decoder makes four images, the first of embeddings (N, D)."""
+    some, seconds = embeddings[:DECODED_AT_ONCE], []
+    for _ in range(1 + TIMED):
+        start = time.perf_counter()
+        decoder(some, np.arange(len(some)))
+        seconds.append(time.perf_counter() - start)
+    return 4 / len(some) * float(np.median(seconds[1:]))
+
+
+def _deviation(values: np.ndarray, weights: np.ndarray) -> float:
+    mean = np.average(values, weights=weights)
+    return float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+
+
+def _within(figure: Figure, of_most: Figure) -> bool:
+    low, high = of_most.interval or (of_most.value, of_most.value)
+    return bool(low <= figure.value <= high)
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_short, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -122,9 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("checkpoint", help="demo, a pipeline folder, or a name on the Hub")
     parser.add_argument("--dataset", required=True, help="a folder of Parquet files, or on the Hub")
     parser.add_argument("--split", default="validation", choices=SPLITS)
-    parser.add_argument("--steps", type=int, nargs="+", required=True, help="numbers of steps")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="numbers of steps")
+    parser.add_argument("--samplers", nargs="+", metavar="NAME", help="default: the checkpoint's")
     parser.add_argument("--guidance-scales", type=float, nargs="+", help="1 is none")
-    parser.add_argument("--faces", type=int, default=FACES, help="at most, one a speaker")
+    parser.add_argument("--faces", type=int, default=FACES, help="how many images")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--cache", default=".cache/training", help="for decoded faces")
     parser.add_argument("--output", help="JSON file for the table")
@@ -145,13 +225,23 @@ def _compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         if Path(options.output).is_dir():
             raise ValueError(f"{options.output} is a folder: name a JSON file")
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-    pairs = load_pairs(options.dataset, options.split, options.cache)
+    teacher = teacher_of(options.dataset)
     pipeline, _ = load_checkpoint(options.checkpoint)
-    teacher = pipeline.voice_encoder.config.face_recogniser
-    check_same_teacher(checkpoint=teacher, data_set=pairs.teacher)
-    recogniser, scales = get_recogniser(pairs.teacher), options.guidance_scales
+    its_teacher = pipeline.voice_encoder.config.face_recogniser
+    check_same_teacher(checkpoint=its_teacher, data_set=teacher)
+    size = pixels_of(pipeline.unet, pipeline.vae)
+    pairs = load_pairs(options.dataset, options.split, options.cache, size)
     return compare_samplers(
-        pipeline, pairs, Judge(), recogniser, options.steps, scales, options.faces, options.seed
+        pipeline,
+        pairs,
+        Judge(),
+        get_recogniser(teacher),
+        Store(Path(options.cache) / "evaluation"),
+        options.steps,
+        options.samplers,
+        options.guidance_scales,
+        options.faces,
+        options.seed,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+PAIRS_OF_NUMBERS = ("reverberation_s", "snr_db", "guidance_scales")  # lists in YAML
+
 
 @dataclass
 class Augmentation:
@@ -62,7 +64,7 @@ class VoiceEncoderLosses:
 
 @dataclass
 class Training:
-    """What both trainings share.
+    """What all trainings share.
 
     Attributes:
         dataset: folder of Parquet files (`{train,validation,test}-*.parquet` and a README.md), or
@@ -156,46 +158,95 @@ class VoiceEncoderTraining(Training):
 
 
 @dataclass
-class FaceDecoderTraining(Training):
-    """How the diffusion decoder is trained.
+class DiffusionTraining(Training):
+    """What the trainings of a diffusion decoder share.
 
     Attributes:
-        unet: arguments of `UNet2DConditionModel`; `in_channels` 12 and `sample_size` 32 stand for
-            64x64 pixels seen as 2x2 patches.
-        projection: arguments of `FaceEmbeddingProjection`; teacher and scale are filled in.
-        scheduler: arguments of `DDPMScheduler`, whose noise is learnt.
-        sampler: name of the diffusers scheduler that is saved for the pipeline.
-        sampler_config: its arguments, beside what the noise schedule gives.
         pixels: height and width of the faces.
         flip: share of the faces that are mirrored (their embedding stays; it is near, not equal).
-        condition_dropout: share of the faces learnt without their embedding, for guidance.
         embedding_noise: largest standard deviation of the noise on the embedding, relative to the
             embeddings' own: draws from a voice lie a little beside the faces' manifold.
-        snr_gamma: of min-SNR weighting (arXiv 2303.09556).
-        snr_gamma_steps: how long that weighting lasts, the whole run if None. It learns shapes
-            soon, but hardly weighs the noisiest timesteps, where the tone of the skin is decided;
-            after it all timesteps weigh alike.
         ema_decay: the highest decay of the averaged weights.
         sample_every: steps between sample sheets.
         sample_steps: of the sampler, in a sample sheet.
         guidance_scale: in a sample sheet; the pipeline's is given to `assemble_checkpoint`.
     """
 
-    unet: dict[str, Any] = field(default_factory=dict)
-    projection: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    sampler: str = "DPMSolverMultistepScheduler"
-    sampler_config: dict[str, Any] = field(default_factory=dict)
     pixels: int = 64
     flip: float = 0.0
-    condition_dropout: float = 0.1
     embedding_noise: float = 0.2
-    snr_gamma: float = 5.0
-    snr_gamma_steps: int | None = None
     ema_decay: float = 0.999
     sample_every: int = 500
     sample_steps: int = 10
     guidance_scale: float = 1.5
+
+
+@dataclass
+class FaceDecoderTraining(DiffusionTraining):
+    """How the diffusion decoder is trained.
+
+    Attributes:
+        unet: arguments of `UNet2DConditionModel`; `in_channels` 12 and `sample_size` 32 stand for
+            64x64 pixels seen as 2x2 patches.
+        projection: arguments of `FaceEmbeddingProjection`; teacher and scale are filled in.
+        vae: folder or Hub name of an `AutoencoderKL`, frozen, whose latents the UNet sees instead
+            of pixels; None for pixels.
+        scheduler: `prediction_type: flow`, or arguments of `DDPMScheduler`, whose noise is learnt;
+            see `training.diffusion.NoiseSchedule`.
+        sampler: name of the diffusers scheduler that is saved for the pipeline.
+        sampler_config: its arguments, beside what the noise schedule gives.
+        condition_dropout: share of the faces learnt without their embedding, for guidance.
+        snr_gamma: of min-SNR weighting (arXiv 2303.09556); a flow has none.
+        snr_gamma_steps: how long that weighting lasts, the whole run if None. It learns shapes
+            soon, but hardly weighs the noisiest timesteps, where the tone of the skin is decided;
+            after it all timesteps weigh alike.
+        embedding_loss: weight of one minus the cosine between the teacher's embedding of the
+            predicted clean face and the embedding that was asked for, both centred; 0 needs no
+            teacher. 0.01 helps; at 0.1 faces dissolve (training/README.md).
+        embedding_loss_rows: how many faces of a batch the teacher looks at, at most; 11 ms each on
+            a CPU core.
+        embedding_loss_signal: the least share of signal, SNR / (1 + SNR), in what was denoised; of
+            more noise, nobody could say whose face it was.
+    """
+
+    unet: dict[str, Any] = field(default_factory=dict)
+    projection: dict[str, Any] = field(default_factory=dict)
+    vae: str | None = None
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    sampler: str = "DPMSolverMultistepScheduler"
+    sampler_config: dict[str, Any] = field(default_factory=dict)
+    condition_dropout: float = 0.1
+    snr_gamma: float = 5.0
+    snr_gamma_steps: int | None = None
+    embedding_loss: float = 0.0
+    embedding_loss_rows: int = 8
+    embedding_loss_signal: float = 0.3
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.vae is not None and self.flip:
+            raise ValueError("the latents of a VAE cannot be mirrored: set flip to 0")
+
+
+@dataclass
+class FaceDecoderDistillation(DiffusionTraining):
+    """How a diffusion decoder learns to do in one pass a step what guidance does in two.
+
+    Attributes:
+        decoder: `final/` of the decoder that is imitated, and that the student starts from.
+        guidance_scales: the lowest and the highest that it learns; 1 is none.
+        guidance_embedding_size: of the embedding that tells the UNet the scale.
+    """
+
+    decoder: str = "runs/face_decoder/final"
+    guidance_scales: tuple[float, float] = (1.0, 3.0)
+    guidance_embedding_size: int = 64
+
+    def __post_init__(self):
+        super().__post_init__()
+        low, high = self.guidance_scales
+        if not 1 <= low <= high:
+            raise ValueError(f"guidance_scales must rise from at least 1, got {low} and {high}")
 
 
 @dataclass
@@ -279,5 +330,5 @@ def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
             value = _from_dict(nested[name], value, f"{where}: {name}")
         elif isinstance(value, str) and fields[name].type in (float, int):
             raise ValueError(f"{name} in {where} must be a number, got {value!r}")
-        arguments[name] = tuple(value) if name in ("reverberation_s", "snr_db") else value
+        arguments[name] = tuple(value) if name in PAIRS_OF_NUMBERS else value
     return kind(**arguments)

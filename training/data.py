@@ -253,8 +253,8 @@ def _decode(table: Any, folder: Path, pixels: int) -> None:
         recordings.append(speech)
         face = Image.open(io.BytesIO(row["face"]["bytes"])).convert("RGB")
         # BOX averages areas: no ringing, and each pixel of the source counts once.
-        small = face.resize((pixels, pixels), Image.Resampling.BOX)
-        faces[index] = np.asarray(small).transpose(2, 0, 1)
+        method = Image.Resampling.BOX if pixels <= face.width else Image.Resampling.BICUBIC
+        faces[index] = np.asarray(face.resize((pixels, pixels), method)).transpose(2, 0, 1)
     faces.flush()
     np.save(work / "samples.npy", np.concatenate(recordings))
     np.save(work / "ends.npy", np.cumsum([0, *map(len, recordings)]))

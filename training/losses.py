@@ -1,4 +1,4 @@
-"""The losses of the voice encoder and of the paper's decoder, each with its formula and source.
+"""The losses of the voice encoder and of the decoders, each with its formula and source.
 
 Letters: B batch, D size of the embedding, S side of a face, L landmarks. `predicted` and `target`
 are (B, D) centred embeddings where nothing else is said: the teacher's mean over the training faces
@@ -10,17 +10,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def cosine_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """One minus the cosine: mean over the batch of 1 - <p, t> / (|p| |t|), between 0 and 2.
+def cosine_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """One minus the cosine: mean over the batch of w (1 - <p, t> / (|p| |t|)), between 0 and 2.
 
     Args:
         predicted: (B, D).
         target: (B, D).
+        weights: (B,), 0 to 1; all 1 if None.
 
     Returns:
         Scalar. Source: the feature similarity of Oh et al., CVPR 2019, section 4.2, as a loss.
     """
-    return (1 - F.cosine_similarity(predicted, target, dim=-1)).mean()
+    losses = 1 - F.cosine_similarity(predicted, target, dim=-1)  # (B,)
+    return (losses if weights is None else weights * losses).mean()
 
 
 def normalised_l2_loss(predicted: Tensor, target: Tensor) -> Tensor:

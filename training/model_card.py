@@ -252,7 +252,10 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     ]
     voice = _read(folder / "voice_encoder" / "config.json")
     unet = _read(folder / "unet" / "config.json")
-    patch = round((unet["out_channels"] / 3) ** 0.5) if index.get("vae", [None])[0] is None else 8
+    if index.get("vae", [None])[0] is None:
+        pixels = round((unet["out_channels"] / 3) ** 0.5)  # a side of what is one place to the UNet
+    else:
+        pixels = 2 ** (len(_read(folder / "vae" / "config.json")["block_out_channels"]) - 1)
     return {
         "name": "demo" if folder == DEMO else folder.name,
         "parts": parts,
@@ -262,7 +265,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         "embedding_size": voice["face_embedding_size"],
         "clip_seconds": voice["clip_seconds"],
         "backbone": voice["voice_encoder_config"]["model_type"],
-        "image_size": unet["sample_size"] * patch,
+        "image_size": unet["sample_size"] * pixels,
         "steps": index["num_inference_steps"],
         "guidance_scale": index["guidance_scale"],
         "scheduler": index["scheduler"][1],

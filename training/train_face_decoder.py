@@ -1,9 +1,10 @@
 """Trains the diffusion decoder: `accelerate launch -m training.train_face_decoder CONFIG.yaml`.
 
-Letters: B batch, D size of the face embedding, S side of the image in pixels, p side of a patch.
+Letters: B batch, D size of the face embedding, S side of a face in pixels, C channels, h height and
+width of what the UNet sees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +27,16 @@ from training.checkpoints import (
     set_learning_rate,
     steps_to_go,
 )
-from training.configuration import FaceDecoderTraining
+from training.configuration import DiffusionTraining, FaceDecoderTraining
 from training.data import Pairs, centred, load_pairs, rows_of_batch
+from training.diffusion import FaceDecoder, NoiseSchedule, build_sampler, decode
+from training.face_teacher import load_teacher, look_again
+from training.latents import FoldedPixels, VaeLatents, load_vae, pixels_of
+from training.losses import cosine_loss
 
 SHEET_FACES = 8  # columns of a sample sheet
 
-
-class FaceDecoder(nn.Module):
-    """Projection and UNet as one module: noisy latents and an embedding in, the target out.
-
-    Args:
-        unet: a `UNet2DConditionModel`.
-        projection: a `FaceEmbeddingProjection`.
-    """
-
-    def __init__(self, unet: nn.Module, projection: nn.Module):
-        super().__init__()
-        self.unet = unet
-        self.projection = projection
-
-    def forward(
-        self, noisy: Tensor, timesteps: Tensor, embeddings: Tensor, is_null: Tensor
-    ) -> Tensor:
-        """(B, 3pp, S/p, S/p), (B,), centred (B, D), (B,) bool -> (B, 3pp, S/p, S/p)."""
-        tokens = self.projection(embeddings, is_null)
-        return self.unet(noisy, timesteps, encoder_hidden_states=tokens, return_dict=False)[0]
+Losses = Callable[[nn.Module, dict[str, Tensor], int], dict[str, Tensor]]
 
 
 def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path | None:
@@ -63,22 +49,69 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
     Returns:
         The folder `final/` of the finished decoder, or None if the run was stopped before its end.
     """
-    from accelerate import Accelerator
-    from diffusers import DDPMScheduler
-    from tqdm import tqdm
+    accelerator = accelerator_of(config)
+    pairs = load_training_pairs(accelerator, config)
+    vae = load_vae(config.vae, accelerator.device)
+    decoder = build_decoder(config, pairs, vae)
+    sampler = build_sampler(config.scheduler, config.sampler, config.sampler_config)
+    loss_of = DiffusionLoss(config, pairs, vae, accelerator.device)
+    return fit(accelerator, config, decoder, loss_of, pairs, sampler, vae, stop_at_step)
 
-    accelerator = Accelerator(
+
+def accelerator_of(config: DiffusionTraining) -> Any:
+    """The `Accelerator` of a run."""
+    from accelerate import Accelerator
+
+    return Accelerator(
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation,
         log_with="tensorboard",
         project_dir=config.output,
     )
-    # 1. Data, model, averaged weights, optimiser
+
+
+def load_training_pairs(accelerator: Any, config: DiffusionTraining) -> Pairs:
+    """The training split; one process decodes it if that has not been done."""
     with accelerator.main_process_first():
-        pairs = load_pairs(config.dataset, "train", config.cache, config.pixels)
+        return load_pairs(config.dataset, "train", config.cache, config.pixels)
+
+
+def fit(
+    accelerator: Any,
+    config: DiffusionTraining,
+    decoder: FaceDecoder,
+    loss_of: Losses,
+    pairs: Pairs,
+    sampler: Any,
+    vae: nn.Module | None,
+    stop_at_step: int | None = None,
+) -> Path | None:
+    """The training loop of a diffusion decoder, whatever it learns.
+
+    Args:
+        accelerator: of the run.
+        config: of the run.
+        decoder: to train.
+        loss_of: takes the decoder, a batch (see `FaceBatches`) and the step; returns the losses by
+            name, of which "loss" is what is minimised.
+        pairs: of the training split.
+        sampler: the scheduler of the sample sheets and of the pipeline.
+        vae: whose latents the decoder makes, if it does not make pixels.
+        stop_at_step: as for `train`.
+
+    Returns:
+        As `train`.
+    """
+    from tqdm import tqdm
+
+    # 1. Batches, averaged weights, optimiser
+    with accelerator.main_process_first():
         validation = load_pairs(config.dataset, "validation", config.cache, config.pixels)
-    decoder = build_decoder(config, pairs)
-    noise_scheduler = DDPMScheduler(**config.scheduler)
+        channels = decoder.unet.config.in_channels
+        latents = FoldedPixels(pairs, channels) if vae is None else VaeLatents(pairs, vae)
+        batches = FaceBatches(
+            config, pairs, latents, accelerator.process_index, accelerator.num_processes
+        )
     optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average, progress = average_of(config, decoder), Progress()
@@ -86,11 +119,10 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
     accelerator.init_trackers("tensorboard")
     resume(accelerator, config)
     average.to(accelerator.device)
-    batches = FaceBatches(config, pairs, accelerator.process_index, accelerator.num_processes)
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
-    recent: list[float] = []
+    recent: list[dict[str, float]] = []
     with StopRequest() as stop:
         for step in steps_to_go(progress, config, stop_at_step):
             torch.manual_seed(seed_of_step(config.seed, step, accelerator.process_index))
@@ -99,24 +131,27 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
             for part in range(config.gradient_accumulation):
                 batch = batches(step * config.gradient_accumulation + part, accelerator.device)
                 with accelerator.accumulate(decoder):
-                    loss = diffusion_loss(config, decoder, noise_scheduler, batch, step)
-                    accelerator.backward(loss)
+                    losses = loss_of(decoder, batch, step)
+                    accelerator.backward(losses["loss"])
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(decoder.parameters(), config.max_grad_norm)
                     optimizer.step()
                     optimizer.zero_grad()
             average.step(decoder.parameters())
-            recent.append(loss.item())
+            recent.append({name: value.item() for name, value in losses.items()})
             progress.step = step + 1
             bar.update()
 
             # 3. What a person watches, and what a killed run needs
             if progress.step % config.log_every == 0:
-                bar.set_postfix(loss=f"{np.mean(recent):.4f}")
-                accelerator.log({"loss": np.mean(recent), "learning_rate": rate}, progress.step)
+                means = {name: np.mean([r[name] for r in recent]) for name in recent[0]}
+                bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+                accelerator.log({**means, "learning_rate": rate}, progress.step)
                 recent.clear()
             if progress.step % config.sample_every == 0 and accelerator.is_main_process:
-                sheet = sample_sheet(config, decoder, average, pairs, validation)
+                model = accelerator.unwrap_model(decoder)
+                with averaged(model, average):
+                    sheet = sample_sheet(config, model, sampler, pairs, validation, vae)
                 log_sheet(accelerator, config, sheet, progress.step)
             last = stop.asked or progress.step in (config.steps, stop_at_step)
             if progress.step % config.checkpoint_every == 0 or last:
@@ -131,27 +166,31 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
         return None
     folder = Path(config.output) / "final"
     if accelerator.is_main_process:
-        finish(config, accelerator.unwrap_model(decoder), average, folder)
+        finish(config, accelerator.unwrap_model(decoder), average, sampler, vae, folder)
     return folder
 
 
-def build_decoder(config: FaceDecoderTraining, pairs: Pairs) -> FaceDecoder:
-    """The decoder to train, seeded; its embeddings are brought to a standard deviation of 1."""
-    from diffusers import UNet2DConditionModel
-    from diffusers.models.attention_processor import AttnProcessor
+def build_decoder(
+    config: FaceDecoderTraining, pairs: Pairs, vae: nn.Module | None = None
+) -> FaceDecoder:
+    """The decoder to train, seeded; its embeddings are brought to a standard deviation of 1.
 
-    from modeling_speech2face import FaceEmbeddingProjection, patch_size_of
+    Raises:
+        ValueError: if its UNet does not make `config.pixels` pixels.
+    """
+    from diffusers import UNet2DConditionModel
+
+    from modeling_speech2face import FaceEmbeddingProjection
 
     torch.manual_seed(config.seed)
     unet = UNet2DConditionModel(**config.unet)
-    if unet.config.sample_size * patch_size_of(unet.config.in_channels) != config.pixels:
+    pixels = pixels_of(unet, vae)
+    if pixels != config.pixels:
         raise ValueError(
             f"unet.sample_size {unet.config.sample_size} with {unet.config.in_channels} channels "
-            f"does not make {config.pixels} pixels: set sample_size = pixels / sqrt(channels / 3)"
+            f"does not make {config.pixels} pixels, but {pixels}: set sample_size = "
+            "pixels / sqrt(channels / 3), or with a VAE, pixels / pixels of a latent"
         )
-    if not torch.cuda.is_available():
-        # On a CPU the backward pass of the fused attention costs more than all other matrices.
-        unet.set_attn_processor(AttnProcessor())
     projection = FaceEmbeddingProjection(
         **dict(config.projection)
         | {
@@ -161,158 +200,139 @@ def build_decoder(config: FaceDecoderTraining, pairs: Pairs) -> FaceDecoder:
             "embedding_scale": float(1 / centred(pairs, pairs).std()),
         }
     )
-    return FaceDecoder(unet.to(memory_format=torch.channels_last), projection)
+    return FaceDecoder(ready_to_learn(unet), projection)
+
+
+def ready_to_learn(unet: nn.Module) -> nn.Module:
+    """A UNet in the memory layout and with the attention that learn fastest."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if not torch.cuda.is_available():
+        # On a CPU the backward pass of the fused attention costs more than all other matrices.
+        unet.set_attn_processor(AttnProcessor())
+    return unet.to(memory_format=torch.channels_last)
 
 
 class FaceBatches:
     """Training batches as a pure function of (seed, number of the batch)."""
 
     def __init__(
-        self, config: FaceDecoderTraining, pairs: Pairs, process: int = 0, processes: int = 1
+        self,
+        config: DiffusionTraining,
+        pairs: Pairs,
+        latents: FoldedPixels | VaeLatents,
+        process: int = 0,
+        processes: int = 1,
     ):
-        self.config, self.pairs = config, pairs
+        self.config, self.latents = config, latents
         self.process, self.processes = process, processes
         self.centred = centred(pairs, pairs)
         self.spread = float(self.centred.std())
 
     def __call__(self, number: int, device: torch.device) -> dict[str, Tensor]:
-        """Batch `number`: faces (B, 3, S, S) from -1 to 1, embeddings (B, D), is_null (B,)."""
+        """Batch `number`: latents (B, C, h, h), and centred embeddings (B, D)."""
         config, size = self.config, self.config.batch_size
         number = number * self.processes + self.process
-        rows = rows_of_batch(config.seed, number, size, len(self.pairs))
+        rows = np.sort(rows_of_batch(config.seed, number, size, len(self.centred)))
         rng = np.random.default_rng([config.seed, 3, number])
-        faces = self.pairs.faces[np.sort(rows)].astype(np.float32) / 127.5 - 1
         mirrored = rng.random(size) < config.flip
-        faces[mirrored] = faces[mirrored, :, :, ::-1]
         deviation = self.spread * rng.uniform(0, config.embedding_noise, (size, 1))
-        embeddings = self.centred[np.sort(rows)]
+        embeddings = self.centred[rows]
         embeddings = embeddings + deviation * rng.standard_normal(embeddings.shape)
         return {
-            "faces": torch.from_numpy(faces).to(device),
+            "latents": self.latents(rows, mirrored, rng).to(device),
             "embeddings": torch.from_numpy(embeddings.astype(np.float32)).to(device),
-            "is_null": torch.from_numpy(rng.random(size) < config.condition_dropout).to(device),
         }
 
 
-def diffusion_loss(
-    config: FaceDecoderTraining,
-    decoder: nn.Module,
-    scheduler: Any,
-    batch: dict[str, Tensor],
-    step: int = 0,
-) -> Tensor:
-    """The denoising loss with min-SNR weights (Hang et al., arXiv 2303.09556, equation 4).
+class DiffusionLoss:
+    """The denoising loss with min-SNR weights, and what the teacher says of the predicted face.
 
     From `config.snr_gamma_steps` on, all timesteps weigh alike.
 
-    Timesteps are stratified over the batch: one in each of B equal parts, which lowers the noise of
-    the gradient at no cost (Kingma et al., arXiv 2107.00630, appendix I.1).
+    Args:
+        config: of the run.
+        pairs: of the training split, for its teacher and the embeddings' mean.
+        vae: whose latents are denoised, if they are not pixels.
+        device: where the teacher shall be.
     """
-    from modeling_speech2face import faces_to_latents, patch_size_of
 
-    faces = batch["faces"]  # (B, 3, S, S)
-    count, total = len(faces), scheduler.config.num_train_timesteps
-    channels = scheduler_channels(decoder)
-    latents = faces_to_latents(faces, patch_size_of(channels))
-    latents = latents.contiguous(memory_format=torch.channels_last)
-    noise = torch.randn_like(latents)
-    strata = (torch.arange(count) + torch.rand(count)) / count  # (B,), 0 to 1
-    timesteps = (strata * total).long().clamp(max=total - 1).to(faces.device)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    predicted = decoder(noisy, timesteps, batch["embeddings"], batch["is_null"]).float()
-    if scheduler.config.prediction_type == "v_prediction":
-        target = scheduler.get_velocity(latents, noise, timesteps)
-    else:
-        target = noise
-    error = F.mse_loss(predicted, target, reduction="none").mean((1, 2, 3))  # (B,)
-    if config.snr_gamma_steps is not None and step >= config.snr_gamma_steps:
-        return error.mean()
-    return (snr_weights(scheduler, timesteps, config.snr_gamma) * error).mean()
+    def __init__(
+        self,
+        config: FaceDecoderTraining,
+        pairs: Pairs,
+        vae: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self.config, self.vae = config, vae
+        self.schedule = NoiseSchedule(config.scheduler)
+        self.teacher = load_teacher(pairs.teacher, device) if config.embedding_loss else None
+        self.centre = torch.from_numpy(pairs.embeddings.mean(0)).to(device)
 
+    def __call__(
+        self, decoder: nn.Module, batch: dict[str, Tensor], step: int = 0
+    ) -> dict[str, Tensor]:
+        """The losses by name: "loss", and with a teacher its parts, "denoising" and "embedding"."""
+        config, schedule = self.config, self.schedule
+        latents = batch["latents"].contiguous(memory_format=torch.channels_last)  # (B, C, h, h)
+        noise, count = torch.randn_like(latents), len(latents)
+        timesteps = schedule.timesteps(count).to(latents.device)
+        is_null = (torch.rand(count) < config.condition_dropout).to(latents.device)
+        noisy = schedule.noised(latents, noise, timesteps)
+        predicted = decoder(noisy, timesteps, batch["embeddings"], is_null).float()
+        target = schedule.target(latents, noise, timesteps)
+        error = F.mse_loss(predicted, target, reduction="none").mean((1, 2, 3))  # (B,)
+        if config.snr_gamma_steps is None or step < config.snr_gamma_steps:
+            error = schedule.weights(timesteps, config.snr_gamma) * error
+        if self.teacher is None:
+            return {"loss": error.mean()}
+        signal = schedule.signal(timesteps)
+        seen = torch.nonzero((signal >= config.embedding_loss_signal) & ~is_null).flatten().cpu()
+        seen = seen[torch.randperm(len(seen))[: config.embedding_loss_rows]].to(latents.device)
+        clean = schedule.clean(noisy[seen], predicted[seen], timesteps[seen])
+        embedding = self.embedding_loss(clean, batch["embeddings"][seen], signal[seen])
+        loss = error.mean() + config.embedding_loss * embedding
+        return {"loss": loss, "denoising": error.mean(), "embedding": embedding}
 
-def scheduler_channels(decoder: nn.Module) -> int:
-    """Channels of the latents that the decoder's UNet sees."""
-    return getattr(decoder, "module", decoder).unet.config.in_channels
+    def embedding_loss(self, clean: Tensor, wanted: Tensor, signal: Tensor) -> Tensor:
+        """One minus the cosine of what the teacher sees in faces and what was asked for.
 
+        Args:
+            clean: (rows, C, h, h) predicted latents without noise.
+            wanted: (rows, D), centred.
+            signal: (rows,) share of signal in what was denoised, by which each row weighs: from
+                much noise only an average face can be predicted, who is nobody.
 
-def snr_weights(scheduler: Any, timesteps: Tensor, gamma: float) -> Tensor:
-    """min(SNR, gamma) / (SNR + 1) for v-prediction, min(SNR, gamma) / SNR for noise, (B,)."""
-    from diffusers.training_utils import compute_snr
+        Returns:
+            Scalar, 0 without any row. Source: the third loss of Cole et al., CVPR 2017, section
+            4.2, which Oh et al., CVPR 2019, train their decoder by.
+        """
+        from modeling_speech2face import decode_latents
 
-    snr = compute_snr(scheduler, timesteps)  # (B,)
-    clipped = snr.clamp(max=gamma)
-    if scheduler.config.prediction_type == "v_prediction":
-        return clipped / (snr + 1)
-    return clipped / snr.clamp(min=1e-8)
-
-
-def build_sampler(config: FaceDecoderTraining) -> Any:
-    """The scheduler that the pipeline samples with, over the noise schedule that was trained."""
-    import diffusers
-
-    kind = getattr(diffusers, config.sampler, None)
-    if kind is None:
-        raise ValueError(
-            f"diffusers has no scheduler {config.sampler!r}: see its list of schedulers"
-        )
-    noise_scheduler = diffusers.DDPMScheduler(**config.scheduler)
-    return kind.from_config(noise_scheduler.config, **config.sampler_config)
+        if not len(clean):
+            return clean.sum()
+        faces = decode_latents(clean, self.vae) / 2 + 0.5  # not clamped: gradients pass
+        return cosine_loss(self.teacher(look_again(faces)) - self.centre, wanted, signal)
 
 
 @torch.no_grad()
-def decode(
+def sample_sheet(
+    config: DiffusionTraining,
     decoder: FaceDecoder,
     sampler: Any,
-    embeddings: Tensor,
-    steps: int,
-    guidance_scale: float,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Samples faces for centred embeddings.
-
-    Args:
-        decoder: trained.
-        sampler: a diffusers scheduler.
-        embeddings: (B, D), centred.
-        steps: of the sampler.
-        guidance_scale: 1 is no guidance.
-        generator: on the CPU.
-
-    Returns:
-        (B, 3, S, S), -1 to 1.
-    """
-    from modeling_speech2face import latents_to_faces, patch_size_of
-
-    unet, count = decoder.unet, len(embeddings)
-    channels, side = unet.config.in_channels, unet.config.sample_size
-    sampler.set_timesteps(steps)
-    latents = torch.randn((count, channels, side, side), generator=generator)
-    latents = latents.to(embeddings.device) * sampler.init_noise_sigma
-    guided = guidance_scale != 1
-    rows = torch.cat([embeddings, embeddings]) if guided else embeddings
-    is_null = torch.arange(len(rows), device=rows.device) >= count
-    for timestep in sampler.timesteps:
-        noisy = sampler.scale_model_input(latents, timestep)
-        noisy = torch.cat([noisy, noisy]) if guided else noisy
-        predicted = decoder(noisy, timestep.expand(len(rows)), rows, is_null).float()
-        if guided:
-            with_face, without = predicted.chunk(2)
-            predicted = without + guidance_scale * (with_face - without)
-        latents = sampler.step(predicted, timestep, latents, return_dict=False)[0]
-    return latents_to_faces(latents, patch_size_of(channels)).clamp(-1, 1)
-
-
-def sample_sheet(
-    config: FaceDecoderTraining, decoder: nn.Module, average: Any, pairs: Pairs, validation: Pairs
+    pairs: Pairs,
+    validation: Pairs,
+    vae: nn.Module | None = None,
 ) -> np.ndarray:
     """Validation faces, and below each two faces decoded from its embedding, as one picture.
 
     Args:
         config: of the run.
-        decoder: in training; its averaged weights are used and the others put back.
-        average: the `EMAModel`.
+        decoder: in evaluation mode.
+        sampler: a diffusers scheduler.
         pairs: the training split, for its mean.
         validation: the validation split.
+        vae: whose latents the decoder makes, if it does not make pixels.
 
     Returns:
         (3 S, faces S, 3) uint8.
@@ -321,42 +341,63 @@ def sample_sheet(
     device = next(decoder.parameters()).device
     embeddings = torch.from_numpy(centred(validation, pairs)[first]).to(device)
     rows = [torch.from_numpy(np.asarray(validation.faces[first])).float() / 127.5 - 1]
-    with averaged(decoder, average):
-        for seed in range(2):
-            generator = torch.Generator().manual_seed(seed)
-            sampler = build_sampler(config)
-            faces = decode(
-                decoder, sampler, embeddings, config.sample_steps, config.guidance_scale, generator
-            )
-            rows.append(faces.cpu())
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        scale, steps = config.guidance_scale, config.sample_steps
+        rows.append(decode(decoder, sampler, embeddings, steps, scale, generator, vae).cpu())
     grid = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)  # (3, 3 S, faces S)
     return ((grid + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
 
 
-def finish(config: FaceDecoderTraining, decoder: FaceDecoder, average: Any, folder: Path) -> None:
-    """Writes the averaged weights to `folder`: unet/, embedding_projection/, scheduler/."""
+def finish(
+    config: DiffusionTraining,
+    decoder: FaceDecoder,
+    average: Any,
+    sampler: Any,
+    vae: nn.Module | None,
+    folder: Path,
+) -> None:
+    """Writes the averaged weights and all that they need to `folder`.
+
+    unet/, embedding_projection/, scheduler/, and where there is one, vae/.
+    """
     average.copy_to(decoder.parameters())
     dtype = getattr(torch, config.save_dtype)
     decoder.float().to(dtype).to(memory_format=torch.contiguous_format)
     decoder.unet.save_pretrained(folder / "unet")
     decoder.projection.save_pretrained(folder / "embedding_projection")
-    build_sampler(config).save_pretrained(folder / "scheduler")
-    print(f"{folder}: unet, embedding_projection, scheduler")
+    sampler.save_pretrained(folder / "scheduler")
+    if vae is not None:
+        vae.to(dtype).save_pretrained(folder / "vae")
+    print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
 def export(config: FaceDecoderTraining, checkpoint: str, folder: str) -> None:
     """Writes the decoder of a checkpoint as the end of the training would."""
-    from accelerate import Accelerator
+    accelerator = accelerator_of(config)
+    pairs = load_training_pairs(accelerator, config)
+    vae = load_vae(config.vae, accelerator.device)
+    decoder = build_decoder(config, pairs, vae)
+    sampler = build_sampler(config.scheduler, config.sampler, config.sampler_config)
+    write_checkpoint(accelerator, config, decoder, sampler, vae, checkpoint, folder)
 
-    accelerator = Accelerator(mixed_precision="no")
-    pairs = load_pairs(config.dataset, "train", config.cache, config.pixels)
-    decoder = build_decoder(config, pairs)
+
+def write_checkpoint(
+    accelerator: Any,
+    config: DiffusionTraining,
+    decoder: FaceDecoder,
+    sampler: Any,
+    vae: nn.Module | None,
+    checkpoint: str,
+    folder: str,
+) -> None:
+    """Reads a checkpoint's weights into a decoder, and writes what `finish` would."""
     optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average = average_of(config, decoder)
     accelerator.register_for_checkpointing(average, Progress())
     resume(accelerator, config, checkpoint)
-    finish(config, accelerator.unwrap_model(decoder), average, Path(folder))
+    finish(config, accelerator.unwrap_model(decoder), average, sampler, vae, Path(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

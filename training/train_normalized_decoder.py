@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from training.checkpoints import (
     Progress,
@@ -33,11 +32,11 @@ from training.checkpoints import (
 from training.configuration import NormalizedDecoderTraining
 from training.data import Pairs, centred, rows_of_batch
 from training.face_targets import FaceTargets, load_targets
+from training.face_teacher import load_teacher, look_again
 from training.losses import cosine_loss, landmark_loss, texture_loss
 
 GALLERY = 100  # faces among which a validation looks for the right one
 SHEET_FACES = 8  # columns of a sample sheet
-SHIFT = 0.03  # of a face's half side, how far a view may be off
 
 
 def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) -> Path | None:
@@ -133,14 +132,6 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
     if accelerator.is_main_process:
         finish(config, accelerator.unwrap_model(decoder), average, folder)
     return folder
-
-
-def load_teacher(name: str, device: torch.device) -> nn.Module:
-    """The teacher's network, frozen: faces (B, 3, S, S) from 0 to 1 to embeddings (B, D)."""
-    from dataset_scripts.faces import get_recogniser
-
-    network = get_recogniser(name).network.to(device, memory_format=torch.channels_last)
-    return network.eval().requires_grad_(False)
 
 
 def face_size(config: NormalizedDecoderTraining) -> int:
@@ -263,23 +254,6 @@ class DecoderLoss:
         losses["embedding"] = cosine_loss(made, batch["embeddings"])
         weighted = [getattr(self.weights, name) * value for name, value in losses.items()]
         return {"loss": sum(weighted), **losses}
-
-
-def look_again(faces: Tensor) -> Tensor:
-    """Faces (B, 3, S, S) as another camera might have taken them: mirrored, shifted, less sharp.
-
-    A decoder that may choose every pixel learns to draw ghosts in which the teacher sees whom it
-    wants to see. What it recognises in every one of these views lies in the face.
-    """
-    size = faces.shape[-1]
-    coarse = int(torch.randint(size // 4, size, ()))  # pixels a side that are left
-    x, y = (torch.rand(2) * 2 - 1) * SHIFT
-    zoom = 1 + (torch.rand(()) * 2 - 1) * SHIFT
-    mirror = float(torch.randint(0, 2, ())) * 2 - 1
-    view = torch.tensor([[zoom * mirror, 0, x], [0, zoom, y]], device=faces.device)
-    grid = F.affine_grid(view.expand(len(faces), -1, -1), faces.shape, align_corners=False)
-    moved = F.grid_sample(faces.float(), grid, padding_mode="border", align_corners=False)
-    return F.interpolate(moved, (coarse, coarse), mode="bilinear", antialias=True)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Time a face takes by each decoder, and an embedding by dlib and by torch.
+"""Time a face takes by each decoder, a step of denoising, and an embedding by dlib and by torch.
 
 `python -m tests.benchmarks.decoders [--checkpoint C] [--device cuda]`: all in one run on one
 machine. dlib's own network runs on the CPU, whatever the device.
@@ -12,6 +12,7 @@ import numpy as np
 from tests.benchmarks.pipeline import median_seconds
 
 NUM_IMAGES = 4
+MANY_STEPS = 25  # what fewer are compared with
 TEACHER_BATCHES = (1, 32)
 
 
@@ -45,6 +46,39 @@ def measure_decoders(pipeline, device: str, runs: int) -> dict[str, float]:
     steps = pipeline.config.num_inference_steps
     for images in (1, NUM_IMAGES):
         times[f"diffusion, {steps} steps, {images} at once"] = timed("diffusion", images)
+    many = timed("diffusion", NUM_IMAGES, num_inference_steps=MANY_STEPS)
+    times[f"diffusion, {MANY_STEPS} steps, {NUM_IMAGES} at once"] = many
+    return times
+
+
+def measure_step(pipeline, device: str, runs: int) -> dict[str, float]:
+    """Seconds that the UNet takes for a step of four faces, and not a face.
+
+    A guided step is two passes in one batch. A distilled UNet needs one; its own two are measured
+    beside it.
+    """
+    import torch
+
+    unet, projection = pipeline.unet, pipeline.embedding_projection
+    told = unet.config.time_cond_proj_dim
+    side, channels = unet.config.sample_size, unet.config.in_channels
+
+    def step(rows: int) -> Callable[[], None]:
+        noisy = torch.randn(rows, channels, side, side, device=device)
+        tokens = projection.unconditional(rows)
+        scale = None if told is None else torch.zeros(rows, told, device=device)
+
+        @torch.no_grad()
+        def run():
+            unet(noisy, 500, encoder_hidden_states=tokens, timestep_cond=scale).sample[0, 0].cpu()
+
+        return run
+
+    two = median_seconds(step(2 * NUM_IMAGES), runs)
+    times = {f"a guided step for {NUM_IMAGES} faces, two passes": two}
+    if told is not None:
+        one = median_seconds(step(NUM_IMAGES), runs)
+        times[f"a distilled step for {NUM_IMAGES} faces, one pass"] = one
     return times
 
 
@@ -103,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"medians of {options.runs} runs")
     for measured in (
         measure_decoders(pipeline, options.device, options.runs),
+        measure_step(pipeline, options.device, options.runs),
         measure_teacher(options.device, options.runs),
     ):
         for name, seconds in measured.items():
