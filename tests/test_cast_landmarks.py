@@ -106,6 +106,7 @@ def test_a_face_turned_left_mirrors_one_turned_right(renderer, frame):
 )
 @pytest.mark.parametrize("person", [MAN, WOMAN], ids=["man", "woman"])
 def test_landmarks_lie_where_dlib_sees_them_in_the_picture(renderer, frame, person, pose, camera):
+    person = replace(person, hair_cut="short")  # dlib guesses a jaw that is hidden
     seen = replace(frame, **pose, camera=replace(frame.camera, **camera))
     away = distance_to_dlibs(renderer.render(person, seen), renderer.landmarks(person, seen))
     # Brows are left out: dlib takes arched ones for lower than they are painted.

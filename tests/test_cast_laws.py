@@ -9,6 +9,7 @@ from dataset_scripts.synthetic_cast.laws import draw_member, mean_pitch_hz
 from dataset_scripts.synthetic_cast.traits import (
     BEARDS,
     EYE_COLOURS,
+    GLASSES,
     HAIR_COLOURS,
     HAIR_CUTS,
     Traits,
@@ -65,6 +66,7 @@ def columns(members, independent_of_gender: bool) -> dict[str, np.ndarray]:
     plain |= {f"shape{k}": shape[:, k] for k in range(shape.shape[1])}
     plain |= one_hot([t.beard for t in traits], BEARDS, "beard")
     plain |= one_hot([t.hair_cut for t in traits], HAIR_CUTS, "hair_cut")
+    plain |= one_hot([t.glasses for t in traits], GLASSES, "glasses")
     return plain | one_hot([t.hair_colour for t in traits], HAIR_COLOURS, "hair_colour")
 
 

@@ -204,6 +204,10 @@ def test_the_teacher_looks_at_few_and_at_nobody_in_particular(face, monkeypatch)
     without = dataclasses.replace(config, condition_dropout=1.0)
     losses = DiffusionLoss(without, PAIRS)(KnowsTheFace(face), batch)
     assert looked == [5] and losses["embedding"].item() == 0
+    later = DiffusionLoss(dataclasses.replace(config, embedding_loss_from=7), PAIRS)
+    assert later(KnowsTheFace(face), batch, step=6)["embedding"].item() == 0 and looked == [5]
+    later(KnowsTheFace(face), batch, step=7)
+    assert looked == [5, 5]
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ class FaceDecoderTraining(DiffusionTraining):
         embedding_loss: weight of one minus the cosine between the teacher's embedding of the
             predicted clean face and the embedding that was asked for, both centred; 0 needs no
             teacher. 0.01 helps; at 0.1 faces dissolve (training/README.md).
+        embedding_loss_from: first step that has it: once there are faces to look at.
         embedding_loss_rows: how many faces of a batch the teacher looks at, at most; 11 ms each on
             a CPU core.
         embedding_loss_signal: the least share of signal, SNR / (1 + SNR), in what was denoised; of
@@ -219,6 +220,7 @@ class FaceDecoderTraining(DiffusionTraining):
     snr_gamma: float = 5.0
     snr_gamma_steps: int | None = None
     embedding_loss: float = 0.0
+    embedding_loss_from: int = 0
     embedding_loss_rows: int = 8
     embedding_loss_signal: float = 0.3
 

@@ -288,7 +288,8 @@ class DiffusionLoss:
             return {"loss": error.mean()}
         signal = schedule.signal(timesteps)
         seen = torch.nonzero((signal >= config.embedding_loss_signal) & ~is_null).flatten().cpu()
-        seen = seen[torch.randperm(len(seen))[: config.embedding_loss_rows]].to(latents.device)
+        rows = config.embedding_loss_rows if step >= config.embedding_loss_from else 0
+        seen = seen[torch.randperm(len(seen))[:rows]].to(latents.device)
         clean = schedule.clean(noisy[seen], predicted[seen], timesteps[seen])
         embedding = self.embedding_loss(clean, batch["embeddings"][seen], signal[seen])
         loss = error.mean() + config.embedding_loss * embedding

@@ -42,6 +42,7 @@ INDEPENDENT_GIVEN_GENDER_AND_AGE = (
     "beard",
     "brow_thickness",
     "make_up",
+    "glasses",
     "weight",
     "muscle",
     "masculinity",
