@@ -178,6 +178,8 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
             faces of 224 pixels.
         texture_rank (`int`, *optional*): the texture's dense layer, 98 % of all weights, is the
             product of two of this rank; not factorised if None.
+        texture_share (`float`): above 0, at most 1; of the texture's side, what the picture takes.
+            Below 1 the texture reaches beyond it, for the warp to bring in below a short chin.
         face_recogniser (`str`): whose embeddings these are; must be the voice encoder's teacher.
         embedding_scale (`float`): by what an embedding is multiplied first, so that its values have
             a standard deviation near 1.
@@ -201,6 +203,7 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
         landmark_hidden_size: int = 256,
         texture_channels: Sequence[int] = (256, 128, 64, 32, 32),
         texture_rank: int | None = None,
+        texture_share: float = 1.0,
         face_recogniser: str = "dlib",
         embedding_scale: float = 22.0,
     ):
@@ -238,8 +241,13 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
 
     @property
     def mean_shape(self) -> torch.Tensor:
-        """The shape in which textures are painted, `(68, 2)` pixels (x, y) of the faces."""
+        """The shape around which faces are decoded, `(68, 2)` pixels (x, y) of the faces."""
         return self.mean_landmarks.float() * self.size
+
+    @property
+    def texture_shape(self) -> torch.Tensor:
+        """The shape in which textures are painted, `(68, 2)` pixels (x, y) of the textures."""
+        return (0.5 + self.config.texture_share * (self.mean_landmarks.float() - 0.5)) * self.size
 
     def set_mean_landmarks(self, landmarks: torch.Tensor) -> None:
         """Sets the shape around which faces are decoded, `(68, 2)` pixels (x, y) of the faces."""
@@ -277,7 +285,7 @@ class NormalizedFaceDecoder(ModelMixin, ConfigMixin):
         """
         textures, landmarks = self.branches(face_embeddings)
         return NormalizedFaceDecoderOutput(
-            faces=warp(textures, self.mean_shape, landmarks),
+            faces=warp(textures, self.texture_shape, landmarks),
             textures=textures,
             landmarks=landmarks,
         )

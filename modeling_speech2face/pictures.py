@@ -87,8 +87,8 @@ def average_of_draws(
         small.append(F.avg_pool2d(texture.float(), reduced))
         landmarks.append(places)
     landmarks = torch.cat(landmarks)  # (n, 68, 2)
-    average = warp(average, decoder.mean_shape, landmarks.mean(dim=0, keepdim=True))
-    faces = warp(torch.cat(small), decoder.mean_shape / reduced, landmarks / reduced)
+    average = warp(average, decoder.texture_shape, landmarks.mean(dim=0, keepdim=True))
+    faces = warp(torch.cat(small), decoder.texture_shape / reduced, landmarks / reduced)
     certainty = F.interpolate(certainty_of(faces[None])[None], decoder.size, mode="bilinear")
     return average[0].cpu(), certainty[0, 0].cpu()
 

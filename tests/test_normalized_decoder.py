@@ -48,6 +48,22 @@ def test_an_untrained_decoder_has_the_mean_shape():
     torch.testing.assert_close(out.faces, out.textures, atol=1e-4, rtol=0)
 
 
+def test_a_texture_may_reach_beyond_the_picture():
+    torch.manual_seed(0)
+    decoder = NormalizedFaceDecoder(8, 16, 8, (8, 4, 4), texture_rank=4, texture_share=0.75)
+    places = torch.meshgrid(*(torch.linspace(4, 51, 9),) * 2, indexing="xy")
+    grid = torch.stack(places, -1).flatten(0, 1)[:68]
+    decoder.set_mean_landmarks(grid)
+    torch.testing.assert_close(decoder.texture_shape - 28, 0.75 * (grid - 28))
+    ramp = torch.linspace(0, 1, 56).expand(1, 3, 56, 56)  # each texel holds its column
+    faces = warp(ramp, decoder.texture_shape, grid[None])
+    column = decoder.texture_shape[:, 0].round() / 55
+    seen = faces[0, 0, grid[:, 1].round().long(), grid[:, 0].round().long()]
+    torch.testing.assert_close(seen, column, atol=0.02, rtol=0)
+    # What the picture's rim shows lies within the texture: nothing is drawn out.
+    assert 0.02 < faces[0, 0, 28, 0] < faces[0, 0, 28, 1] and faces[0, 0, 28, -1] < 0.98
+
+
 def test_rows_of_a_batch_do_not_meet(decoder):
     embeddings = torch.randn(3, 8)
     together = decoder(embeddings).faces

@@ -71,7 +71,11 @@ def test_distillation_ignores_length():
 def test_texture_loss_by_hand():
     dark, light = torch.zeros(2, 3, 4, 4), torch.full((2, 3, 4, 4), 0.25)
     light[:, :, :2] = 0.75  # half of the pixels
-    assert losses.texture_loss(dark, light).item() == pytest.approx(0.5)
+    everywhere, above = torch.ones(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
+    above[:, :, 2:] = 0
+    assert losses.texture_loss(dark, light, everywhere).item() == pytest.approx(0.5)
+    assert losses.texture_loss(dark, light, above).item() == pytest.approx(0.75)
+    assert losses.texture_loss(dark, light, 0 * above).item() == 0
 
 
 def test_landmark_loss_by_hand():

@@ -187,7 +187,7 @@ def test_who_knows_the_answer_has_no_loss():
     faces = torch.from_numpy(targets.faces).float() / 255
     landmarks = torch.from_numpy(targets.landmarks)
     mean = torch.from_numpy(mean_landmarks(targets)).expand(2, -1, -1)
-    loss_of = DecoderLoss(config(), MeanColour(), pairs, targets)
+    loss_of = DecoderLoss(config(), MeanColour(), pairs, targets, mean[0])
     batch = {
         "embeddings": torch.from_numpy(pairs.embeddings - pairs.embeddings.mean(0)),
         "faces": faces,

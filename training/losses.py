@@ -96,17 +96,19 @@ def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
     return cosine_loss(predicted_voice, teacher_voice)
 
 
-def texture_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of textures in the mean shape, mean over all pixels of |p - t|.
+def texture_loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Mean absolute difference of textures in the mean shape, mean over known pixels of |p - t|.
 
     Args:
         predicted: (B, 3, S, S) from 0 to 1.
         target: (B, 3, S, S), the face's, warped to the mean shape.
+        known: (B, 1, S, S), 1 where the face's picture reaches, else 0.
 
     Returns:
         Scalar, between 0 and 1. Source: Cole et al., CVPR 2017, section 4.2.
     """
-    return F.l1_loss(predicted, target)
+    weights = known.expand_as(target)
+    return (weights * (predicted - target).abs()).sum() / weights.sum().clamp(min=1)
 
 
 def landmark_loss(predicted: Tensor, target: Tensor, population_variance: float) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from training.checkpoints import (
     Progress,
@@ -65,6 +66,7 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
         validation = load_targets(config.dataset, "validation", config.cache, size)
     teacher = load_teacher(pairs.teacher, accelerator.device)
     decoder = build_decoder(config, pairs, targets)
+    texture_shape = decoder.texture_shape.clone()
     optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average, progress = average_of(config, decoder), Progress()
@@ -72,7 +74,7 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
     accelerator.init_trackers("tensorboard")
     resume(accelerator, config)
     average.to(accelerator.device)
-    loss_of = DecoderLoss(config, teacher, pairs, targets)
+    loss_of = DecoderLoss(config, teacher, pairs, targets, texture_shape)
     batches = TargetBatches(
         config, pairs, targets, accelerator.process_index, accelerator.num_processes
     )
@@ -220,7 +222,8 @@ class DecoderLoss:
         config: of the run.
         teacher: its network, frozen.
         pairs: of the training split, for the embeddings' mean.
-        targets: of the training split, for the landmarks' mean and variance.
+        targets: of the training split, for the landmarks' variance.
+        texture_shape: (68, 2) pixels, in which the decoder paints.
     """
 
     def __init__(
@@ -229,12 +232,13 @@ class DecoderLoss:
         teacher: nn.Module,
         pairs: Pairs,
         targets: FaceTargets,
+        texture_shape: Tensor,
     ):
         self.weights, self.teacher = config.losses, teacher
         self.centre = torch.from_numpy(pairs.embeddings.mean(0))
-        mean = mean_landmarks(targets)
-        self.mean = torch.from_numpy(mean)
-        self.variance = float(np.square(targets.landmarks - mean).sum(-1).mean())
+        self.texture_shape = texture_shape
+        away = targets.landmarks - mean_landmarks(targets)
+        self.variance = float(np.square(away).sum(-1).mean())
 
     def __call__(self, decoder: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each loss, and their weighted sum as "loss"; see `TargetBatches` for the batch."""
@@ -244,9 +248,12 @@ class DecoderLoss:
         count, device = len(batch["faces"]), batch["faces"].device
         losses = {}
         if count:
-            mean = self.mean.to(device).expand(count, -1, -1)
-            textures = warp(batch["faces"], batch["landmarks"], mean)
-            losses["texture"] = texture_loss(decoded.textures[:count], textures)
+            shape = self.texture_shape.to(device).expand(count, -1, -1)
+            # A fourth channel, black at the rim, says where the picture ends.
+            inside = F.pad(torch.ones_like(batch["faces"][:, :1, 2:, 2:]), (1, 1, 1, 1))
+            known = torch.cat([batch["faces"], inside], dim=1)
+            textures, inside = warp(known, batch["landmarks"], shape).split([3, 1], dim=1)
+            losses["texture"] = texture_loss(decoded.textures[:count], textures, inside)
             losses["landmarks"] = landmark_loss(
                 decoded.landmarks[:count], batch["landmarks"], self.variance
             )

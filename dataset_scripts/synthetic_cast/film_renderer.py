@@ -27,8 +27,8 @@ from .renderer import (
 from .shaders import quickened
 from .traits import Traits
 
-STRAND_STEP = 3  # every so many strands are kept
-STRAND_WIDENING = 2.0
+STRAND_STEP = 6  # every so many hairs are kept
+HAIR_WIDENING = 3.5
 LARGEST_FRAME = (640, 360)  # pixels, width and height
 CACHED_ACTORS = 6
 FILM_SHADOW_SIZE = 256  # pixels
@@ -235,7 +235,7 @@ class FilmRenderer(FaceRenderer):
             self._shadow, [(buffer, "3f 12x", "position")], self._coarse_indices
         )
         is_scalp = person.strands.anchor < 0
-        on_beard = np.flatnonzero(~is_scalp)[::STRAND_STEP]
+        on_beard = _kept(person.strands, ~is_scalp)
         point_step = 1 if traits.hair_cut == "curly" else 2
         scalp_ribbons = _film_ribbons(person.strands, is_scalp, point_step)
         beard = _film_ribbons(person.strands, ~is_scalp, point_step)
@@ -350,13 +350,20 @@ class FilmRenderer(FaceRenderer):
         self._set_shared_uniforms(view.traits, view.light, view.clothes, turn, camera, eye)
 
 
+def _kept(strands, which: np.ndarray) -> np.ndarray:
+    """Return the numbers of the strands to draw, of those in question: some hairs, all glasses."""
+    hairs = np.flatnonzero(which & strands.is_hair)[::STRAND_STEP]
+    return np.concatenate([hairs, np.flatnonzero(which & ~strands.is_hair)])
+
+
 def _film_ribbons(strands, which: np.ndarray, point_step: int) -> np.ndarray:
     """Return interleaved vertices (S, points, 2, floats) of fewer, wider and plainer strands."""
-    keep = np.flatnonzero(which)[::STRAND_STEP]
+    keep = _kept(strands, which)
     points = strands.points[keep, ::point_step]
     tangent = np.gradient(points, axis=1) if len(points) else points
     tangent = tangent / np.maximum(np.linalg.norm(tangent, axis=-1, keepdims=True), 1e-9)
-    half = strands.widths[keep, ::point_step] / 2 * STRAND_WIDENING
+    wider = np.where(strands.is_hair[keep], HAIR_WIDENING, 1.0)[:, None]
+    half = strands.widths[keep, ::point_step] / 2 * wider
     both = np.empty((*half.shape, 2, _RIBBON_FLOATS), np.float32)
     both[..., 0:3] = points[:, :, None]
     both[..., 3:6] = tangent[:, :, None]

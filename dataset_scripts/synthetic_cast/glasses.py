@@ -63,4 +63,5 @@ def glasses(traits: Traits, landmarks: np.ndarray) -> Strands | None:
         np.full(points.shape[:2], width, np.float32),
         np.broadcast_to(colour, points.shape).astype(np.float32),
         np.full(len(points), -1, np.int32),
+        np.zeros(len(points), bool),
     )

@@ -26,12 +26,14 @@ class Strands:
         widths: (S, P) float32, metres, full width.
         colours: (S, P, 3) float32, sRGB in 0 to 1.
         anchor: (S,) int32, the fine vertex a strand moves with, or -1 for the scalp.
+        is_hair: (S,) bool, whether it is one of many, or part of glasses.
     """
 
     points: np.ndarray
     widths: np.ndarray
     colours: np.ndarray
     anchor: np.ndarray
+    is_hair: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -424,12 +426,13 @@ def _finish(
     colours = np.clip(colour[:, None] * root_to_tip, 0, 1).astype(np.float32)
     taper = np.interp(t, (0, 0.1, 0.6, 1), (0.8, 1, 1, 0.25))
     widths = width * taper[None] * rng.uniform(0.7, 1.3, (number, 1))
-    return Strands(points.astype(np.float32), widths.astype(np.float32), colours, anchor)
+    is_hair = np.ones(number, bool)
+    return Strands(points.astype(np.float32), widths.astype(np.float32), colours, anchor, is_hair)
 
 
 def _no_strands() -> Strands:
     empty = np.zeros((0, POINTS, 3), np.float32)
-    return Strands(empty, empty[..., 0], empty, np.zeros(0, np.int32))
+    return Strands(empty, empty[..., 0], empty, np.zeros(0, np.int32), np.zeros(0, bool))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
