@@ -182,9 +182,9 @@ def test_it_is_drawn_as_its_authors_draw_it(pipe, folders):
     seen = []
     unet = pipe.unet.forward
 
-    def watch(latents, timestep, encoder_hidden_states):
+    def watch(latents, timestep, encoder_hidden_states, **others):
         seen.append((latents, encoder_hidden_states))
-        return unet(latents, timestep, encoder_hidden_states)
+        return unet(latents, timestep, encoder_hidden_states, **others)
 
     pipe.unet.forward = watch
     embedding = np.zeros(FACE_EMBEDDING_SIZE, np.float32)

@@ -18,6 +18,8 @@ from training.evaluation.store import Store, fingerprint, key_of, seed_of
 DECODED_AT_ONCE = 4  # images; more are no faster on a CPU
 # A checkpoint without one of these has the fingerprint that it had before they were thought of.
 LATER_COMPONENTS = ("normalized_decoder", "face_recogniser")
+# Nor with a setting that came later, and stands for what was before.
+LATER_SETTINGS = {"texture_share": 1.0}
 CHANGES_NOTHING = "face_traits"  # it puts into words what has been drawn: nothing here is its work
 
 
@@ -116,6 +118,7 @@ def _settings(config: Any) -> Any:
         for key, value in config.items()
         if not str(key).startswith("_")
         and not str(key).endswith(("_version", "name_or_path", "dtype"))
+        and not (key in LATER_SETTINGS and LATER_SETTINGS[key] == value)
     }
 
 
