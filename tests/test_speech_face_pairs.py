@@ -443,7 +443,7 @@ def test_a_stopped_run_says_how_to_go_on(tmp_path):
         time.sleep(0.01)
     time.sleep(2)
     os.killpg(run.pid, signal.SIGINT)
-    _, error = run.communicate(timeout=30)
+    _, error = run.communicate(timeout=120)
     assert run.returncode == 1 and "Traceback" not in error
     assert error.splitlines()[-1] == "speech_face_pairs: stopped: the same command continues"
 
