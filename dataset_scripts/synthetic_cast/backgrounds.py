@@ -35,7 +35,9 @@ def draw_background(rng: np.random.Generator) -> Background:
     bottom = np.clip(base * rng.uniform(0.6, 1.2) + tint + rng.normal(0, 0.03, 3), 0.02, 0.98)
     kind = str(rng.choice(KINDS, p=SHARES))
     blur = float(np.exp(rng.uniform(np.log(0.4), np.log(3.0))))
-    return Background(tuple(map(float, top)), tuple(map(float, bottom)), kind, blur, _seed(rng))
+    return Background(
+        tuple(map(float, top)), tuple(map(float, bottom)), kind, blur, int(rng.integers(2**31))
+    )
 
 
 def paint_background(background: Background) -> np.ndarray:
@@ -133,9 +135,7 @@ def _panels(picture: np.ndarray, rng: np.random.Generator) -> None:
     for row, y in enumerate(np.arange(-rng.uniform(0, height), SIDE, height)):
         shift = 0.5 * width * (row % 2) * (rng.random() < 0.9)
         for x in np.arange(-width + shift, SIDE, width):
-            tone = rng.uniform(0.9, 1.1)
-            here = _slice(x, y, width, height)
-            picture[here] *= tone
+            picture[_slice(x, y, width, height)] *= rng.uniform(0.9, 1.1)
             picture[_slice(x, y, width, 0.8)] *= line
             picture[_slice(x, y, 0.8, height)] *= line
 
@@ -164,7 +164,3 @@ def _fill(picture: np.ndarray, x: float, y: float, width: float, height: float, 
 def _slice(x: float, y: float, width: float, height: float):
     left, top = max(0, round(x)), max(0, round(y))
     return np.s_[top : max(top, round(y + height)), left : max(left, round(x + width))]
-
-
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**31))

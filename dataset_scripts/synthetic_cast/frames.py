@@ -195,7 +195,7 @@ def draw_clothes(rng: np.random.Generator) -> Clothes:
         colour = tuple(0.45 * value for value in colour)
         front, half_width, hem = rng.uniform(0.735, 0.752), 0.08, 0.022
         light = rng.uniform(0.7, 0.95)
-        second = _triple(light * np.array([1, 1, 1]) - rng.uniform(0, 0.12, 3))
+        second = _triple(light - rng.uniform(0, 0.12, 3))
         tie = bool(rng.random() < 0.4)
     return Clothes(colour, float(front), back, half_width, hem, outfit, second, tie)
 

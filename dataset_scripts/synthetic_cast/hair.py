@@ -82,10 +82,12 @@ class HairGrower:
         self._triangles = tri[ok]
         corners = canonical[self._triangles]
         edges = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        self._area = np.linalg.norm(edges, axis=1)
+        area = np.linalg.norm(edges, axis=1)
+        self._area_sum = np.cumsum(area)
         middle = corners.mean(1)
         on_brow = (np.abs(np.abs(middle[:, 0]) - 0.033) < 0.028) & (middle[:, 2] > 0.10)
-        self._on_brow = on_brow & (np.abs(middle[:, 1] - 0.925) < 0.018)
+        on_brow &= np.abs(middle[:, 1] - 0.925) < 0.018
+        self._brow_area_sum = np.cumsum(area * on_brow)
 
     def grow(self, traits: Traits, fine: np.ndarray, normals: np.ndarray) -> Strands:
         """Return hair and beard of a person whose head at rest is `fine` (V, 3)."""
@@ -99,7 +101,9 @@ class HairGrower:
 
     def _scalp(self, traits, fine, normals, radius, rng) -> Strands:
         cut = CUTS[traits.hair_cut]
-        root, normal, on_average, _ = self._roots(cut.strands * 3, fine, normals, rng)
+        root, normal, on_average, _ = self._roots(
+            cut.strands * 3, fine, normals, rng, self._area_sum
+        )
         grows = rng.random(len(root)) < scalp_cover(on_average, traits)
         root, normal, on_average = (a[grows][: cut.strands] for a in (root, normal, on_average))
         if not len(root):
@@ -112,12 +116,13 @@ class HairGrower:
         if traits.hair_cut in LOCKS:
             points, lock = _gathered(points, LOCKS[traits.hair_cut], rng)
         anchor = np.full(len(points), -1, np.int32)
-        return _finish(points, anchor, traits, cut.width, rng, lock)
+        colour, grey = hair_colour(traits), traits.hair_grey
+        return _finish(points, anchor, colour, grey, cut.width, rng, lock)
 
     def _brows(self, traits, fine, normals, rng) -> Strands:
         """Hairs that rise at the inner end, lie along the brow, and fall at its tail."""
         male, thick = traits.masculinity, traits.brow_thickness
-        root, normal, at, anchor = self._roots(9000, fine, normals, rng, self._on_brow)
+        root, normal, at, anchor = self._roots(9000, fine, normals, rng, self._brow_area_sum)
         along, away = brow_line(traits, np.abs(at[:, 0]), at[:, 1])
         # Dense in the middle, ragged at the rims.
         grows = rng.random(len(root)) < np.exp(-(np.abs(away) ** 3)) * (0.35 + 0.5 * thick)
@@ -141,10 +146,10 @@ class HairGrower:
         colour = np.minimum(greyed(hair_colour(traits) * 0.8, grey), skin_colour(traits) * 0.6)
         colour = colour + 0.06 * (1 - male) * (skin_colour(traits) * 0.7 - colour)  # finer hairs
         width = 0.00055 + 0.0001 * thick
-        return _finish(points.astype(np.float32), anchor, traits, width, rng, base=colour, grey=0.0)
+        return _finish(points.astype(np.float32), anchor, colour, 0.0, width, rng)
 
     def _beard(self, traits, fine, normals, rng) -> Strands:
-        root, normal, on_average, anchor = self._roots(80000, fine, normals, rng)
+        root, normal, on_average, anchor = self._roots(80000, fine, normals, rng, self._area_sum)
         side, y, z = np.abs(on_average[:, 0]), on_average[:, 1], on_average[:, 2]
         grows = rng.random(len(root)) < beard_region(traits.beard, side, y, z)
         number = {"moustache": 1000, "goatee": 2400, "full": 6500}[traits.beard]
@@ -157,11 +162,11 @@ class HairGrower:
         t = np.linspace(0, 1, POINTS)[None, :, None]
         points = root[:, None] + t * length[:, None, None] * direction[:, None]
         points = points + (t**2) * 0.3 * length[:, None, None] * DOWN
-        return _finish(points.astype(np.float32), anchor, traits, 0.0006, rng)
+        colour, grey = hair_colour(traits), traits.hair_grey
+        return _finish(points.astype(np.float32), anchor, colour, grey, 0.0006, rng)
 
-    def _roots(self, number, fine, normals, rng, among=None):
+    def _roots(self, number, fine, normals, rng, area_sum):
         """Return positions, normals, positions on the average head, and nearest vertices."""
-        area_sum = np.cumsum(self._area if among is None else self._area * among)
         which = np.searchsorted(area_sum, rng.random(number) * area_sum[-1])
         which = which.clip(0, len(area_sum) - 1)
         weights = rng.dirichlet((1, 1, 1), number).astype(np.float32)[:, :, None]
@@ -402,20 +407,9 @@ def _gathered(points: np.ndarray, size: int, rng) -> tuple[np.ndarray, np.ndarra
     return points + np.where(near[:, None, None], pull, 0) * offset, lock
 
 
-def _finish(
-    points,
-    anchor,
-    traits: Traits,
-    width: float,
-    rng,
-    lock=None,
-    base=None,
-    grey: float | None = None,
-) -> Strands:
+def _finish(points, anchor, base, grey: float, width: float, rng, lock=None) -> Strands:
     """Give strands their widths and colours: grey ones, darker roots, lighter tips."""
     number = len(points)
-    base = hair_colour(traits) if base is None else base
-    grey = traits.hair_grey if grey is None else grey
     share = np.clip(grey * rng.uniform(0.6, 1.4, number), 0, 0.95)
     colour = base * (1 - share[:, None]) + greyed(base, 1) * share[:, None]
     colour = colour * rng.uniform(0.78, 1.25, (number, 1))
