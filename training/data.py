@@ -92,28 +92,28 @@ def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
     if not (folder / "complete").exists():
         _decode(table, folder, pixels)
     names, speakers = np.unique(np.asarray(table["speaker_id"]), return_inverse=True)
-    count, columns = len(table), table.column_names
-
-    def column(name: str, otherwise: Any) -> list:
-        values = table[name] if name in columns else [None] * count
-        return [otherwise if value is None else value for value in values]
-
     return Pairs(
         folder=folder,
         teacher=teacher,
         speakers=speakers,
         speaker_names=names.tolist(),
-        pair_ids=column("pair_id", ""),
+        pair_ids=column_of(table, "pair_id", ""),
         embeddings=np.asarray(table["face_embedding"], np.float32),
-        genders=np.asarray(column("gender", "")),
-        ages=np.asarray(column("age", np.nan), np.float64),
-        voice_sources=np.asarray([v.split("/")[0] for v in column("voice_id", "")]),
-        traits=column("traits", {}),
-        voice_parameters=column("voice_parameters", {}),
+        genders=np.asarray(column_of(table, "gender", "")),
+        ages=np.asarray(column_of(table, "age", np.nan), np.float64),
+        voice_sources=np.asarray([v.split("/")[0] for v in column_of(table, "voice_id", "")]),
+        traits=column_of(table, "traits", {}),
+        voice_parameters=column_of(table, "voice_parameters", {}),
         faces=np.load(folder / "faces.npy", mmap_mode="r"),
         samples=np.load(folder / "samples.npy", mmap_mode="r"),
         ends=np.load(folder / "ends.npy"),
     )
+
+
+def column_of(table: Any, name: str, otherwise: Any) -> list:
+    """A column of a split, with `otherwise` where a row or the whole data set states nothing."""
+    values = table[name] if name in table.column_names else [None] * len(table)
+    return [otherwise if value is None else value for value in values]
 
 
 def centred(of: Pairs, by: Pairs) -> np.ndarray:

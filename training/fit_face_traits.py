@@ -134,20 +134,14 @@ def fit_face_traits(dataset: str, output: str | Path, cache: str = ".cache/train
 
 def read_faces(dataset: str, split: str, cache: str) -> Faces:
     """The faces' embeddings of a split and what is stated of them; no picture is decoded."""
-    from training.data import open_split
+    from training.data import column_of, open_split
 
     table = open_split(dataset, split, cache)
-    columns = table.column_names
-
-    def column(name: str, otherwise: Any) -> list:
-        values = table[name] if name in columns else [None] * len(table)
-        return [otherwise if value is None else value for value in values]
-
-    traits = column("traits", {})
-    genders = np.asarray(column("gender", ""))
+    traits = column_of(table, "traits", {})
+    genders = np.asarray(column_of(table, "gender", ""))
     values = {name: [reader(of) for of in traits] for name, reader in READERS.items()}
     values["gender"] = [{"female": 0, "male": 1}.get(gender) for gender in genders]
-    values["age"] = column("age", None)
+    values["age"] = column_of(table, "age", None)
     return Faces(
         embeddings=np.asarray(table["face_embedding"], np.float64),
         speakers=np.asarray(table["speaker_id"]),
