@@ -124,8 +124,19 @@ class VoiceEncoderTraining(Training):
     """How a voice encoder is trained.
 
     Attributes:
+        streaming: read speech from the data set's Parquet files as it is needed, on the Hub or in
+            the folder, instead of decoding it once into the cache.
+        workers: processes that make batches ahead; 0 makes them between the steps.
         model: arguments of `Speech2FaceConfig`, `voice_encoder_config` among them; what follows
             from the data set (teacher, mean) is filled in.
+        frozen: parts that are not trained, by the beginning of their parameters' names, such as
+            "voice_encoder.feature_extractor".
+        learning_rates: the highest of single parts, likewise named; the others have
+            `learning_rate`.
+        gradient_checkpointing: compute the backbone's layers twice, and keep less of them.
+        early_stopping: end after so many validations without a better `best_metric`; None trains
+            all steps.
+        best_metric: figure of a validation by which the best checkpoint is chosen, and kept.
         pretrained: a voice encoder on the Hub or in a folder to start from, or None.
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
@@ -136,7 +147,14 @@ class VoiceEncoderTraining(Training):
         validation_pairs: how many pairs a validation listens to at most.
     """
 
+    streaming: bool = False
+    workers: int = 0
     model: dict[str, Any] = field(default_factory=dict)
+    frozen: list[str] = field(default_factory=list)
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    gradient_checkpointing: bool = False
+    early_stopping: int | None = None
+    best_metric: str = "verification_auc"
     pretrained: str | None = None
     filter_bank: str = "none"
     crop_seconds: float = 4.0

@@ -14,24 +14,29 @@ import torch
 from torch import Tensor, nn
 
 from training import losses
-from training.augmentation import augment, crop
 from training.checkpoints import (
+    Meter,
     Progress,
     StopRequest,
+    begins,
+    check_finite,
+    configuration_of,
+    out_of_memory_explained,
     parameter_groups,
+    refusing,
     resume,
-    run_command,
     save_checkpoint,
     seed_of_step,
     set_learning_rate,
     steps_to_go,
+    training_parser,
 )
 from training.configuration import VoiceEncoderTraining
-from training.data import SAMPLING_RATE, Pairs, load_pairs, speakers_of_batch
-from training.measures import association, retrieval, similarity
-
-VALIDATION_BATCH = 32
-RECALL_AT = (1, 5, 10)
+from training.data import SPLITS, Pairs, load_pairs
+from training.streaming import stream_pairs
+from training.voice_batches import VoiceBatches, in_order
+from training.voice_encoder_hub import check_can_push, push, write_card
+from training.voice_validation import figure_named, figures_of, in_words, predict, validate
 
 
 class VoiceStudent(nn.Module):
@@ -68,9 +73,11 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
         The folder `final/` of the finished model, or None if the run was stopped before its end.
     """
     from accelerate import Accelerator
+    from accelerate.utils import set_seed
     from tqdm import tqdm
 
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation,
         log_with="tensorboard",
@@ -78,11 +85,10 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     )
     # 1. Data, model, optimiser
     with accelerator.main_process_first():
-        pairs = load_pairs(config.dataset, "train", config.cache)
-        validation = load_pairs(config.dataset, "validation", config.cache)
+        pairs, validation = load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
-    optimizer = torch.optim.AdamW(parameter_groups(student, config.weight_decay))
+    optimizer = build_optimizer(student, config)
     student, optimizer = accelerator.prepare(student, optimizer)
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
@@ -92,26 +98,34 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
         config, pairs, voices, accelerator.process_index, accelerator.num_processes
     )
     variance = float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    parts_of_step = config.gradient_accumulation
+    meter = Meter(config.batch_size * parts_of_step * accelerator.num_processes)
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
-    with StopRequest() as stop:
+    with StopRequest() as stop, out_of_memory_explained(config, progress):
+        first, last = progress.step * parts_of_step, config.steps * parts_of_step
+        coming = in_order(batches, first, last, accelerator.device)
         for step in steps_to_go(progress, config, stop_at_step):
-            torch.manual_seed(seed_of_step(config.seed, step, accelerator.process_index))
+            # NumPy's too: transformers draws SpecAugment's masks with it
+            set_seed(seed_of_step(config.seed, step, accelerator.process_index) % 2**32)
             rate = set_learning_rate(optimizer, config, step)
             student.train()
-            for part in range(config.gradient_accumulation):
-                batch = batches(step * config.gradient_accumulation + part, accelerator.device)
-                with accelerator.accumulate(student):
-                    predicted, voice = student(batch["input_values"])  # (B, D), (B, V)
-                    parts = weighted_losses(config, predicted, voice, batch, variance)
-                    accelerator.backward(sum(parts.values()))
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(
-                            student.parameters(), config.max_grad_norm
-                        )
-                    optimizer.step()
-                    optimizer.zero_grad()
+            with meter.step():
+                for _ in range(parts_of_step):
+                    with meter.waiting():
+                        batch = next(coming)
+                    with accelerator.accumulate(student):
+                        predicted, voice = student(batch["input_values"])  # (B, D), (B, V)
+                        parts = weighted_losses(config, predicted, voice, batch, variance)
+                        accelerator.backward(sum(parts.values()))
+                        if accelerator.sync_gradients:
+                            norm = accelerator.clip_grad_norm_(
+                                student.parameters(), config.max_grad_norm
+                            )
+                            check_finite(float(norm), config, progress)
+                        optimizer.step()
+                        optimizer.zero_grad()
             progress.step = step + 1
             bar.update()
 
@@ -119,28 +133,81 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
             if progress.step % config.log_every == 0:
                 values = {f"loss/{name}": value.item() for name, value in parts.items()}
                 bar.set_postfix({name[5:]: f"{value:.3f}" for name, value in values.items()})
-                accelerator.log(
-                    values | {"learning_rate": rate, "gradient_norm": float(norm)}, progress.step
-                )
-            if progress.step % config.validate_every == 0 and accelerator.is_main_process:
-                figures = validate(student, config, pairs, validation)
+                values |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                accelerator.log(values | meter.read(accelerator.device), progress.step)
+            best = False
+            if progress.step % config.validate_every == 0:
+                figures = validate(student, config, pairs, validation, accelerator)
                 accelerator.log({f"validation/{k}": v for k, v in figures.items()}, progress.step)
-                bar.write(f"step {progress.step}: {_in_words(figures)}")
-            last = stop.asked or progress.step in (config.steps, stop_at_step)
-            if progress.step % config.checkpoint_every == 0 or last:
-                save_checkpoint(accelerator, config, progress.step)
-            if stop.asked:
+                if accelerator.is_main_process:
+                    bar.write(f"step {progress.step}: {in_words(figures)}")
+                best = progress.validated(figure_named(config.best_metric, figures))
+            done = progress.step == config.steps or _gave_up(progress, config)
+            if (
+                stop.agreed(accelerator)
+                or progress.step == stop_at_step
+                or best
+                or done
+                or (progress.step % config.checkpoint_every == 0)
+            ):
+                save_checkpoint(accelerator, config, progress.step, progress.best_step)
+            if stop.asked or done:
                 break
 
     # 4. The finished model
     accelerator.end_training()
-    if progress.step < config.steps:
-        print(f"stopped at step {progress.step}: run the same command to continue")
+    if not (progress.step == config.steps or _gave_up(progress, config)):
+        accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
         return None
+    if config.early_stopping:
+        resume(accelerator, config, Path(config.output) / f"checkpoint-{progress.best_step}")
     folder = Path(config.output) / "final"
+    state = accelerator.get_state_dict(student)  # whole, on whichever processes it was spread
     if accelerator.is_main_process:
-        finish(accelerator.unwrap_model(student), config, pairs, validation, folder)
+        student = build_student(config, pairs, voices)
+        student.load_state_dict(state)
+        finish(student, config, pairs, validation, folder, progress.step)
+    accelerator.wait_for_everyone()
     return folder
+
+
+def load_data(config: VoiceEncoderTraining) -> tuple[Pairs, Pairs]:
+    """The training and the validation split, decoded or streamed."""
+    if config.streaming:
+        return tuple(stream_pairs(config.dataset, s, config.cache) for s in SPLITS[:2])
+    return tuple(load_pairs(config.dataset, s, config.cache) for s in SPLITS[:2])
+
+
+def build_optimizer(student: VoiceStudent, config: VoiceEncoderTraining) -> torch.optim.Optimizer:
+    """AdamW, with each part's own learning rate."""
+    rates = {name_in_student(part): rate for part, rate in config.learning_rates.items()}
+    return torch.optim.AdamW(parameter_groups(student, config.weight_decay, rates))
+
+
+def name_in_student(part: str) -> str:
+    """A part of the model, as the student's parameters name it; heads are the student's own."""
+    return part if part.split(".")[0].endswith("_head") else f"model.{part}"
+
+
+def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
+    """Excludes parts from training, and what no step would use.
+
+    Raises:
+        ValueError: for a part that the model does not have.
+    """
+    for part in parts:
+        of_part = [p for n, p in student.named_parameters() if begins(n, name_in_student(part))]
+        if not of_part:
+            raise ValueError(f"frozen: the model has no part {part!r}")
+        for parameter in of_part:
+            parameter.requires_grad_(False)
+    backbone = student.model.voice_encoder
+    if hasattr(backbone, "masked_spec_embed") and not backbone.config.apply_spec_augment:
+        backbone.masked_spec_embed.requires_grad_(False)  # several processes wait for its gradient
+
+
+def _gave_up(progress: Progress, config: VoiceEncoderTraining) -> bool:
+    return config.early_stopping is not None and progress.worse_since >= config.early_stopping
 
 
 def build_student(
@@ -164,7 +231,11 @@ def build_student(
         model.voice_encoder.set_attn_implementation("eager")
     if config.filter_bank != "none":
         start_as_filter_bank(model, learns=config.filter_bank == "trained")
-    return VoiceStudent(model, None if voices is None else voices.shape[1])
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    student = VoiceStudent(model, None if voices is None else voices.shape[1])
+    freeze(student, config.frozen)
+    return student
 
 
 @torch.no_grad()
@@ -218,58 +289,6 @@ def _voices(pairs: Pairs, config: VoiceEncoderTraining) -> np.ndarray | None:
     return voices - voices.mean(0)  # centred, as faces are: a constant must not look like an answer
 
 
-class VoiceBatches:
-    """Training batches as a pure function of (seed, number of the batch).
-
-    A speaker's recording and face are drawn independently of each other: what one picture shows by
-    chance (light, expression) cannot be learnt with one recording.
-    """
-
-    def __init__(
-        self,
-        config: VoiceEncoderTraining,
-        pairs: Pairs,
-        voices: np.ndarray | None,
-        process: int = 0,
-        processes: int = 1,
-    ):
-        self.config, self.pairs, self.voices = config, pairs, voices
-        self.process, self.processes = process, processes
-        self.rows = pairs.pairs_of_speakers()
-        self.centred = pairs.embeddings - pairs.embeddings.mean(0)
-
-    def __call__(self, number: int, device: torch.device) -> dict[str, Tensor]:
-        """Batch `number`: input_values (B, T), target (B, D), speakers (B,), voice (B, V)."""
-        config, pairs = self.config, self.pairs
-        number = number * self.processes + self.process
-        speakers = speakers_of_batch(config.seed, number, config.batch_size, len(self.rows))
-        rng = np.random.default_rng([config.seed, 2, number])
-        heard = np.asarray([rng.choice(self.rows[speaker]) for speaker in speakers])
-        seen = np.asarray([rng.choice(self.rows[speaker]) for speaker in speakers])
-        speed = config.augmentation.speed if config.augmentation else 0.0
-        samples = round(config.crop_seconds * SAMPLING_RATE)
-        speech = torch.from_numpy(
-            np.stack([crop(pairs.speech(row), samples, rng, speed) for row in heard])
-        )  # (B, T)
-        if config.augmentation:
-            generator = torch.Generator().manual_seed(seed_of_step(config.seed + 1, number))
-            speech = augment(speech, config.augmentation, generator, SAMPLING_RATE)
-        batch = {
-            "input_values": normalise(speech),
-            "target": torch.from_numpy(self.centred[seen]),
-            "speakers": torch.from_numpy(speakers),
-        }
-        if self.voices is not None:
-            batch["voice"] = torch.from_numpy(self.voices[heard])
-        return {name: value.to(device) for name, value in batch.items()}
-
-
-def normalise(speech: Tensor) -> Tensor:
-    """Zero mean and unit variance a row, as `Speech2FaceFeatureExtractor` gives it, (B, T)."""
-    speech = speech - speech.mean(-1, keepdim=True)
-    return speech / (speech.var(-1, keepdim=True, correction=0) + 1e-7).sqrt()
-
-
 def weighted_losses(
     config: VoiceEncoderTraining,
     predicted: Tensor,
@@ -292,99 +311,13 @@ def weighted_losses(
     return {name: weight * terms[name]() for name, weight in used.items()}
 
 
-@torch.no_grad()
-def predict(
-    student: nn.Module, pairs: Pairs, rows: Sequence[int], clip_seconds: float
-) -> np.ndarray:
-    """Centred predictions (rows, D) from the beginnings of recordings, looped to one clip."""
-    device = next(student.parameters()).device
-    samples = round(clip_seconds * SAMPLING_RATE)
-    student.eval()
-    predictions = []
-    for start in range(0, len(rows), VALIDATION_BATCH):
-        clips = [
-            np.resize(pairs.speech(r)[:samples], samples) for r in rows[start:][:VALIDATION_BATCH]
-        ]
-        speech = normalise(torch.from_numpy(np.stack(clips).astype(np.float32) / 32768))
-        predictions.append(student(speech.to(device))[0].float().cpu().numpy())
-    return np.concatenate(predictions)
-
-
-def validate(
-    student: nn.Module, config: VoiceEncoderTraining, pairs: Pairs, validation: Pairs
-) -> dict[str, float]:
-    """Figures on validation speakers: retrieval, verification, gender as the faces separate it.
-
-    Gender is read from a prediction by the direction between the mean faces of the training set's
-    women and men; nothing is fitted to predictions.
-    """
-    rows = _spread_over_speakers(validation, config.validation_pairs)
-    predicted = predict(student, validation, rows, config.crop_seconds)
-    mean = pairs.embeddings.mean(0)
-    return figures_of(predicted, rows, pairs, validation, mean)
-
-
-def figures_of(
-    predicted: np.ndarray, rows: np.ndarray, pairs: Pairs, validation: Pairs, mean: np.ndarray
-) -> dict[str, float]:
-    """See `validate`; `predicted` (rows, D) belongs to the pairs `rows` of `validation`."""
-    actual = validation.embeddings[rows] - mean
-    _, first = np.unique(validation.speakers[rows], return_index=True)  # one pair a speaker
-    gallery = (validation.speaker_embeddings() - mean)[validation.speakers[rows][first]]
-    genders = validation.genders[rows]
-    figures = _recognition(predicted[first], gallery, genders[first])
-    figures["cosine"] = float(similarity.cosines(predicted, actual).mean())
-    figures["explained"] = 1 - float(
-        np.square(predicted - actual).sum() / np.square(actual).sum()
-    )  # of the faces' variance; 0 for the mean face
-    if {"female", "male"} <= set(pairs.genders):
-        labelled = pairs.genders != ""
-        direction = similarity.centroid_direction(
-            pairs.embeddings[labelled], pairs.genders[labelled] == "male"
-        )
-        scores = predicted @ direction
-        figures["gender_auc"] = association.roc_auc(scores, genders == "male")
-        sources = validation.voice_sources[rows]
-        for source in sorted(set(sources) - {""}):
-            of = sources == source
-            figures[f"gender_auc/{source}"] = association.roc_auc(scores[of], genders[of] == "male")
-    return figures
-
-
-def _recognition(probes: np.ndarray, gallery: np.ndarray, genders: np.ndarray) -> dict[str, float]:
-    """Retrieval and verification; row i of the gallery is the right face of probe i.
-
-    Verification among one gender is left out where no genders are known.
-    """
-    speakers = np.arange(len(probes))
-    ranks = retrieval.ranks(probes, gallery, speakers, speakers)
-    recall, chance = retrieval.recall_curve(ranks, RECALL_AT)
-    compared = association.compare(
-        probes, gallery, speakers, speakers, {"same_gender": (genders, genders)}
-    )
-    figures = {
-        **{f"recall_at_{k}": float(share) for k, share in zip(RECALL_AT, recall, strict=True)},
-        **{f"chance_at_{k}": float(share) for k, share in zip(RECALL_AT, chance, strict=True)},
-        "gallery": len(gallery),
-        "verification_auc": association.verification_auc(compared),
-        "verification_auc_same_gender": association.verification_auc(compared, "same_gender"),
-    }
-    return {name: value for name, value in figures.items() if not math.isnan(value)}
-
-
-def _spread_over_speakers(pairs: Pairs, count: int) -> np.ndarray:
-    """At most `count` pairs: every speaker's first, then every speaker's second, and so on."""
-    of_speakers = pairs.pairs_of_speakers()
-    turns = [(turn, row) for rows in of_speakers for turn, row in enumerate(rows.tolist())]
-    return np.asarray([row for _, row in sorted(turns)][:count])
-
-
 def finish(
     student: VoiceStudent,
     config: VoiceEncoderTraining,
     pairs: Pairs,
     validation: Pairs,
     folder: Path,
+    steps: int,
 ) -> dict[str, Any]:
     """Calibrates, estimates what a voice leaves open, and writes the model to `folder`.
 
@@ -409,12 +342,13 @@ def finish(
         "calibration": scale,
         "spread_of_draws": math.sqrt(drawn / float(actual.var(0).sum())),  # 1: as wide as the faces
         "speakers": len(validation.speaker_names),
-        "steps": config.steps,
+        "steps": steps,
     }
     model.to(getattr(torch, config.save_dtype)).save_pretrained(folder)
     model.feature_extractor.save_pretrained(folder)
     (folder / "validation.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"{folder}: {_in_words(figures)}")
+    write_card(folder, config, figures)
+    print(f"{folder}: {in_words(figures)}")
     return figures
 
 
@@ -422,24 +356,35 @@ def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:
     """Writes the model of a checkpoint as the end of the training would."""
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="no")
-    pairs = load_pairs(config.dataset, "train", config.cache)
-    validation = load_pairs(config.dataset, "validation", config.cache)
+    accelerator = Accelerator(cpu=True)
+    pairs, validation = load_data(config)
     student = build_student(config, pairs, _voices(pairs, config))
-    optimizer = torch.optim.AdamW(parameter_groups(student, config.weight_decay))
-    student, optimizer = accelerator.prepare(student, optimizer)
-    accelerator.register_for_checkpointing(Progress())
+    student, optimizer = accelerator.prepare(student, build_optimizer(student, config))
+    progress = Progress()
+    accelerator.register_for_checkpointing(progress)
     resume(accelerator, config, checkpoint)
-    finish(accelerator.unwrap_model(student), config, pairs, validation, Path(folder))
-
-
-def _in_words(figures: dict[str, float]) -> str:
-    shown = {k: v for k, v in figures.items() if not k.startswith("chance") or k == "chance_at_10"}
-    return ", ".join(f"{name} {value:.3g}" for name, value in shown.items())
+    finish(
+        accelerator.unwrap_model(student), config, pairs, validation, Path(folder), progress.step
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_command(arguments, VoiceEncoderTraining, train, export)
+    parser = training_parser()
+    parser.add_argument("--push-to-hub", metavar="REPO", help="put the finished model there")
+    parser.add_argument("--private", action="store_true", help="and let only its owner see it")
+    options = parser.parse_args(arguments)
+    with refusing(parser):
+        from accelerate import PartialState
+
+        config = configuration_of(options, VoiceEncoderTraining)
+        if options.export:
+            export(config, *options.export)
+            return
+        if options.push_to_hub:
+            check_can_push(options.push_to_hub)
+        folder = train(config)
+        if folder and options.push_to_hub and PartialState().is_main_process:
+            print(f"pushed to {push(folder, options.push_to_hub, options.private)}")
 
 
 if __name__ == "__main__":
