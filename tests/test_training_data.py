@@ -19,7 +19,7 @@ from training.data import check_same_teacher, load_pairs, speakers_of_batch, tea
 from training.diffusion import build_sampler
 from training.latents import FoldedPixels
 from training.train_face_decoder import FaceBatches, build_decoder
-from training.train_voice_encoder import VoiceBatches
+from training.voice_batches import VoiceBatches
 
 
 @pytest.fixture(scope="module")
@@ -84,23 +84,23 @@ def test_every_speaker_once_an_epoch():
 def test_voice_batches_are_a_pure_function(pairs, augmentation):
     config = VoiceEncoderTraining(batch_size=8, crop_seconds=0.5, augmentation=augmentation)
     one, other = VoiceBatches(config, pairs, None), VoiceBatches(config, pairs, None)
-    one(0, "cpu")
-    a, b = one(5, "cpu"), other(5, "cpu")
+    one(0)
+    a, b = one(5), other(5)
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
     assert a["input_values"].shape == (8, 8000)
     assert a["speakers"].unique().numel() == 8  # each batch holds different speakers
     torch.testing.assert_close(a["input_values"].mean(1), torch.zeros(8), atol=1e-4, rtol=0)
     torch.testing.assert_close(a["input_values"].std(1), torch.ones(8), atol=1e-2, rtol=0)
-    assert not torch.equal(one(6, "cpu")["input_values"], a["input_values"])
+    assert not torch.equal(one(6)["input_values"], a["input_values"])
 
 
 def test_processes_share_the_batches_out(pairs):
     config = VoiceEncoderTraining(batch_size=4, crop_seconds=0.5, augmentation=None)
     alone = VoiceBatches(config, pairs, None)
     for process in (0, 1):
-        second = VoiceBatches(config, pairs, None, process, processes=2)(3, "cpu")
-        torch.testing.assert_close(second["target"], alone(6 + process, "cpu")["target"])
+        second = VoiceBatches(config, pairs, None, process, processes=2)(3)
+        torch.testing.assert_close(second["target"], alone(6 + process)["target"])
 
 
 def test_face_batches_keep_faces_and_embeddings_together(pairs):

@@ -139,14 +139,21 @@ class Meter:
 
 
 @contextmanager
-def out_of_memory_explained(config: Training, progress: Progress) -> Iterator[None]:
-    """Turns an out-of-memory error into a sentence that says what to change.
+def failures_explained(config: Training, progress: Progress) -> Iterator[None]:
+    """Turns what a configuration can mend into a sentence that says how.
 
     Raises:
-        TrainingFailed: instead of the error.
+        TrainingFailed: instead of an out-of-memory error, and of the `FloatingPointError` that
+            `check_finite` raises.
     """
     try:
         yield
+    except FloatingPointError as error:
+        raise TrainingFailed(
+            f"{error} in step {progress.step + 1}: lower learning_rate "
+            f"({config.learning_rate:g}) or max_grad_norm ({config.max_grad_norm:g}), or set "
+            f'mixed_precision to "no"{_where_to_continue(config)}'
+        ) from error
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(
             sign in str(error)
@@ -161,18 +168,10 @@ def out_of_memory_explained(config: Training, progress: Progress) -> Iterator[No
         ) from error
 
 
-def check_finite(norm: float, config: Training, progress: Progress) -> None:
-    """Refuses to take a step whose gradient is not finite.
-
-    Raises:
-        TrainingFailed: if it is NaN or infinite.
-    """
-    if not math.isfinite(norm):
-        raise TrainingFailed(
-            f"the gradient of step {progress.step + 1} is {norm}: lower learning_rate "
-            f"({config.learning_rate:g}) or max_grad_norm ({config.max_grad_norm:g}), or set "
-            f'mixed_precision to "no"{_where_to_continue(config)}'
-        )
+def check_finite(values: Any, what: str) -> None:
+    """Raises FloatingPointError if any of the values is NaN or infinite, before it is learnt."""
+    if not np.isfinite(values).all():
+        raise FloatingPointError(f"{what} NaN or infinite")
 
 
 def _where_to_continue(config: Training) -> str:

@@ -21,7 +21,7 @@ from training.checkpoints import (
     begins,
     check_finite,
     configuration_of,
-    out_of_memory_explained,
+    failures_explained,
     parameter_groups,
     refusing,
     resume,
@@ -103,7 +103,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
-    with StopRequest() as stop, out_of_memory_explained(config, progress):
+    with StopRequest() as stop, failures_explained(config, progress):
         first, last = progress.step * parts_of_step, config.steps * parts_of_step
         coming = in_order(batches, first, last, accelerator.device)
         for step in steps_to_go(progress, config, stop_at_step):
@@ -123,7 +123,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
                             norm = accelerator.clip_grad_norm_(
                                 student.parameters(), config.max_grad_norm
                             )
-                            check_finite(float(norm), config, progress)
+                            check_finite(float(norm), "the gradient is")
                         optimizer.step()
                         optimizer.zero_grad()
             progress.step = step + 1
@@ -155,9 +155,9 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
                 break
 
     # 4. The finished model
-    accelerator.end_training()
     if not (progress.step == config.steps or _gave_up(progress, config)):
         accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
+        accelerator.end_training()
         return None
     if config.early_stopping:
         resume(accelerator, config, Path(config.output) / f"checkpoint-{progress.best_step}")
@@ -168,6 +168,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
         student.load_state_dict(state)
         finish(student, config, pairs, validation, folder, progress.step)
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     return folder
 
 

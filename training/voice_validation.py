@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.checkpoints import check_finite
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs
 from training.measures import association, retrieval, similarity
@@ -70,6 +71,7 @@ def validate(
 
     rows = _spread_over_speakers(validation, config.validation_pairs)
     predicted = predict(student, validation, rows, config.crop_seconds, accelerator)
+    check_finite(predicted, "predictions are")
     mean = pairs.embeddings.mean(0)
     figures = [figures_of(predicted, rows, pairs, validation, mean)]
     return broadcast_object_list(figures)[0]
