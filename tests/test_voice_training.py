@@ -196,6 +196,31 @@ def test_gradient_checkpointing_changes_no_gradient(folder, pairs):
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "data2vec-audio"])
+def test_the_base_recipe_takes_a_pretrained_backbone(folder, pairs, tmp_path, kind):
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 48, "conv_dim": [24] * 7, "num_conv_pos_embedding_groups": 2}
+    torch.manual_seed(5)
+    pretrained = AutoModel.from_config(AutoConfig.for_model(kind, **sizes))
+    pretrained.save_pretrained(tmp_path / "backbone")
+    recipe = load_configuration("training/configs/base_voice_encoder.yaml", VoiceEncoderTraining)
+    config = dataclasses.replace(recipe, pretrained=str(tmp_path / "backbone"))
+    student = build_student(config, pairs, None).train()
+    for name, weight in pretrained.state_dict().items():
+        assert torch.equal(student.model.voice_encoder.state_dict()[name], weight), name
+    student(torch.randn(2, 8000))[0].square().sum().backward()
+    rates = {}
+    for group in build_optimizer(student, config).param_groups:
+        for parameter in group["params"]:
+            assert parameter.grad is not None
+            rates[parameter.shape] = group["highest_lr"]
+    frozen = student.model.voice_encoder.feature_extractor.parameters()
+    assert all(p.grad is None and not p.requires_grad for p in frozen)
+    assert set(rates.values()) == {3e-5, None}
+
+
 def test_spec_augment_is_drawn_anew_and_resumed_exactly(folder):
     masks = {"mask_time_prob": 0.3, "mask_time_length": 3, "apply_spec_augment": True}
     whole = train(configuration(folder, "masked", backbone=masks))

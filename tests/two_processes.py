@@ -1,4 +1,4 @@
-"""Run by `torchrun --nproc_per_node 2 -m tests.two_processes CONFIG.yaml [STEP]`: one of two processes
+"""`torchrun --nproc_per_node 2 -m tests.two_processes CONFIG.yaml [STEP]`: one of two processes
 of a training, which stops at a step if one is given."""
 
 import sys

@@ -98,7 +98,7 @@ def in_order(
     """
     workers = batches.config.workers
     loader = torch.utils.data.DataLoader(
-        _Numbered(batches, last),
+        NumberedBatches(batches, last),
         batch_size=None,  # each item is a whole batch
         sampler=range(first, last),
         num_workers=workers,
@@ -110,7 +110,9 @@ def in_order(
         yield {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
-class _Numbered(torch.utils.data.Dataset):
+class NumberedBatches(torch.utils.data.Dataset):
+    """Batches as items of a data set, so that a `DataLoader` can have them made ahead."""
+
     def __init__(self, batches: VoiceBatches, count: int):
         self.batches, self.count = batches, count
 
