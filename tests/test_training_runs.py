@@ -390,6 +390,12 @@ def test_learning_rate_rises_stays_and_falls():
     assert factors[50:] == sorted(factors[50:], reverse=True)
 
 
+def test_learning_rate_falls_in_stairs():
+    config = Training(steps=100, warmup_steps=2, decay_share=0.0, decay_factor=0.5, decay_every=40)
+    factors = [learning_rate_factor(config, step) for step in range(100)]
+    assert factors == [0.5, *[1.0] * 39, *[0.5] * 40, *[0.25] * 20]
+
+
 def test_filter_bank_hears_its_bands(folder):
     config = configuration(folder, "voice_encoder", "voice")
     pairs = load_pairs(config.dataset, "train", config.cache)

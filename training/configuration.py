@@ -78,8 +78,13 @@ class Training:
         learning_rate: the highest.
         warmup_steps: in which the learning rate rises from 0.
         decay_share: last share of the steps, in which the learning rate falls to 0 as a cosine.
-        weight_decay: AdamW's, on matrices only.
-        max_grad_norm: to which gradients are clipped.
+        decay_factor: by which the learning rate is multiplied after every `decay_every` steps.
+        decay_every: steps.
+        weight_decay: AdamW's, on matrices only; without it AdamW is Adam.
+        adam_beta1: decay of AdamW's mean of gradients.
+        adam_beta2: decay of its mean of squared gradients.
+        adam_eps: what it adds to their root.
+        max_grad_norm: to which gradients are clipped; `.inf` does not clip.
         mixed_precision: "no" or "bf16".
         log_every: steps between lines in TensorBoard.
         validate_every: steps between validations.
@@ -98,7 +103,12 @@ class Training:
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     decay_share: float = 0.5
+    decay_factor: float = 1.0
+    decay_every: int = 10_000
     weight_decay: float = 0.01
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_eps: float = 1e-8
     max_grad_norm: float = 1.0
     mixed_precision: str = "bf16"
     log_every: int = 20
@@ -114,9 +124,12 @@ class Training:
             )
         if self.save_dtype not in ("float16", "float32"):
             raise ValueError(f'save_dtype must be "float16" or "float32", got {self.save_dtype!r}')
-        for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "validate_every"):
+        counts = ("steps", "batch_size", "gradient_accumulation", "log_every", "validate_every")
+        for name in (*counts, "decay_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.decay_factor <= 1:
+            raise ValueError(f"decay_factor must be above 0, at most 1, got {self.decay_factor}")
 
 
 @dataclass
@@ -172,6 +185,7 @@ class DiffusionTraining(Training):
         guidance_scale: in a sample sheet; the pipeline's is given to `assemble_checkpoint`.
     """
 
+    adam_beta2: float = 0.99
     pixels: int = 64
     flip: float = 0.0
     embedding_noise: float = 0.2
@@ -283,6 +297,7 @@ class NormalizedDecoderTraining(Training):
         sample_every: steps between sample sheets.
     """
 
+    adam_beta2: float = 0.99
     model: dict[str, Any] = field(default_factory=dict)
     losses: NormalizedDecoderLosses = field(default_factory=NormalizedDecoderLosses)
     embedding_noise: float = 0.2

@@ -18,7 +18,7 @@ from training.augmentation import augment, crop
 from training.checkpoints import (
     Progress,
     StopRequest,
-    parameter_groups,
+    optimizer_of,
     resume,
     run_command,
     save_checkpoint,
@@ -82,7 +82,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
         validation = load_pairs(config.dataset, "validation", config.cache)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
-    optimizer = torch.optim.AdamW(parameter_groups(student, config.weight_decay))
+    optimizer = optimizer_of(config, student)
     student, optimizer = accelerator.prepare(student, optimizer)
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
@@ -426,7 +426,7 @@ def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:
     pairs = load_pairs(config.dataset, "train", config.cache)
     validation = load_pairs(config.dataset, "validation", config.cache)
     student = build_student(config, pairs, _voices(pairs, config))
-    optimizer = torch.optim.AdamW(parameter_groups(student, config.weight_decay))
+    optimizer = optimizer_of(config, student)
     student, optimizer = accelerator.prepare(student, optimizer)
     accelerator.register_for_checkpointing(Progress())
     resume(accelerator, config, checkpoint)
