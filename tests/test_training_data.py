@@ -132,11 +132,34 @@ def test_unknown_keys_are_refused(tmp_path):
     path.write_text("losses: {distillation: 1.0}\n")
     with pytest.raises(ValueError, match="needs a voice_teacher"):
         load_configuration(path, VoiceEncoderTraining)
+    path.write_text("voice_teacher: ge2e\nlosses: {distillation: 1.0}\n")
+    config = load_configuration(path, VoiceEncoderTraining)
+    path.write_text("voice_teacher: {backend: ge2e}\nlosses: {distillation: 1.0}\n")
+    assert config == load_configuration(path, VoiceEncoderTraining)
     path.write_text("guidance_scales: [3, 1]\n")
     with pytest.raises(ValueError, match="guidance_scales must rise from at least 1"):
         load_configuration(path, FaceDecoderDistillation)
     with pytest.raises(FileNotFoundError, match="no configuration"):
         load_configuration(tmp_path / "none.yaml", VoiceEncoderTraining)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("voice_teacher: ge2e", "voice_teacher is named but losses.distillation is 0"),
+        ("voice_teacher: dvector", "unknown voice teacher 'dvector': choose among ge2e, xvector"),
+        ("voice_teacher: xvector", "xvector needs a model: write voice_teacher: {backend: xvec"),
+        ("voice_teacher: {backend: ge2e, model: x}", "ge2e brings its own: name no model"),
+        ("voice_teacher: {name: ge2e}", "unknown key 'name' in config.yaml: voice_teacher"),
+        ("decay_factor: 0", "decay_factor must be above 0, at most 1"),
+        ("decay_every: 0", "decay_every must be at least 1"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, yaml, sentence):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml)
+    with pytest.raises(ValueError, match=sentence):
+        load_configuration(path, VoiceEncoderTraining)
 
 
 @pytest.mark.parametrize("name", ["tiny", "demo"])

@@ -63,6 +63,36 @@ class VoiceEncoderLosses:
 
 
 @dataclass
+class VoiceTeacher:
+    """Who a voice encoder learns voices from; see `training.voice_teacher`.
+
+    In YAML `voice_teacher: ge2e` says the same as `voice_teacher: {backend: ge2e}`.
+
+    Attributes:
+        backend: "ge2e", "xvector", or one added to `training.voice_teacher.BACKENDS`.
+        model: folder or Hub name of its weights, where it does not bring its own.
+    """
+
+    backend: str = "ge2e"
+    model: str | None = None
+
+    def __post_init__(self):
+        from training.voice_teacher import BACKENDS
+
+        if self.backend not in BACKENDS:
+            raise ValueError(
+                f"unknown voice teacher {self.backend!r}: choose among {', '.join(BACKENDS)}"
+            )
+        if BACKENDS[self.backend].takes_model and self.model is None:
+            raise ValueError(
+                f"the voice teacher {self.backend} needs a model: write "
+                f"voice_teacher: {{backend: {self.backend}, model: a folder or a name on the Hub}}"
+            )
+        if self.model is not None and not BACKENDS[self.backend].takes_model:
+            raise ValueError(f"the voice teacher {self.backend} brings its own: name no model")
+
+
+@dataclass
 class Training:
     """What all trainings share.
 
@@ -143,7 +173,7 @@ class VoiceEncoderTraining(Training):
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.
-        voice_teacher: "ge2e", or None.
+        voice_teacher: who `losses.distillation` learns from, a backend's name or more; or None.
         losses: their weights.
         augmentation: of the speech; None trains on it as it is.
         validation_pairs: how many pairs a validation listens to at most.
@@ -153,7 +183,7 @@ class VoiceEncoderTraining(Training):
     pretrained: str | None = None
     filter_bank: str = "none"
     crop_seconds: float = 4.0
-    voice_teacher: str | None = None
+    voice_teacher: VoiceTeacher | str | None = None
     losses: VoiceEncoderLosses = field(default_factory=VoiceEncoderLosses)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     validation_pairs: int = 600
@@ -164,10 +194,15 @@ class VoiceEncoderTraining(Training):
             raise ValueError(
                 f'filter_bank must be "none", "frozen" or "trained", got {self.filter_bank!r}'
             )
-        if self.voice_teacher not in (None, "ge2e"):
-            raise ValueError(f'voice_teacher must be "ge2e" or null, got {self.voice_teacher!r}')
+        if isinstance(self.voice_teacher, str):
+            self.voice_teacher = VoiceTeacher(self.voice_teacher)
         if self.losses.distillation and self.voice_teacher is None:
             raise ValueError("losses.distillation needs a voice_teacher: set it to ge2e")
+        if self.voice_teacher is not None and not self.losses.distillation:
+            raise ValueError(
+                "a voice_teacher is named but losses.distillation is 0: give it a weight, or name "
+                "no teacher"
+            )
 
 
 @dataclass
@@ -340,7 +375,7 @@ def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
             f"unknown key {unknown[0]!r} in {where}: choose among {', '.join(sorted(fields))}"
         )
     losses = NormalizedDecoderLosses if kind is NormalizedDecoderTraining else VoiceEncoderLosses
-    nested = {"losses": losses, "augmentation": Augmentation}
+    nested = {"losses": losses, "augmentation": Augmentation, "voice_teacher": VoiceTeacher}
     arguments = {}
     for name, value in values.items():
         if name in nested and isinstance(value, dict):
