@@ -50,8 +50,17 @@ class VoiceEncoderLosses:
         cosine: one minus the cosine between centred embeddings.
         normalised_l2: squared distance between unit vectors.
         info_nce: symmetric InfoNCE within the batch.
-        distillation: one minus the cosine to the voice teacher; 0 needs no voice teacher.
+        distillation: one minus the cosine to the voice teacher's embedding.
+        feature_l1: difference of what `feature_decoder`'s first layer makes of the embeddings,
+            summed over its features.
+        classifier_distillation: cross-entropy between the classifications of true and predicted
+            embedding by the training speakers' prototypes.
+        am_softmax: additive-margin softmax over the training speakers.
         temperature: of InfoNCE.
+        classifier_temperature: T of the classifier's distillation.
+        classifier_scale: by what cosines to the prototypes are multiplied to stand in for logits.
+        am_softmax_scale: s of AM-softmax.
+        am_softmax_margin: its m, of a cosine.
     """
 
     mse: float = 1.0
@@ -59,7 +68,25 @@ class VoiceEncoderLosses:
     normalised_l2: float = 0.0
     info_nce: float = 0.1
     distillation: float = 0.0
+    feature_l1: float = 0.0
+    classifier_distillation: float = 0.0
+    am_softmax: float = 0.0
     temperature: float = 0.1
+    classifier_temperature: float = 2.0
+    classifier_scale: float = 30.0
+    am_softmax_scale: float = 30.0
+    am_softmax_margin: float = 0.35
+
+    def __post_init__(self):
+        values = dataclasses.asdict(self)
+        for name, value in values.items():
+            if name.endswith(("temperature", "scale")) and value <= 0:
+                raise ValueError(f"losses.{name} must be above 0, got {value}")
+            if value < 0:
+                raise ValueError(f"losses.{name} must be at least 0, got {value}")
+        weights = [n for n in values if not n.endswith(("temperature", "scale", "margin"))]
+        if not any(values[name] for name in weights):
+            raise ValueError(f"no loss has a weight: set one of {', '.join(weights)}")
 
 
 @dataclass
@@ -174,6 +201,9 @@ class VoiceEncoderTraining(Training):
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.
         voice_teacher: who `losses.distillation` learns from, a backend's name or more; or None.
+        feature_decoder: folder of a trained `NormalizedFaceDecoder`, whose first layer
+            `losses.feature_l1` compares by; or None. Its embeddings were centred by its own
+            training set's mean, so train it on the same data set.
         losses: their weights.
         augmentation: of the speech; None trains on it as it is.
         validation_pairs: how many pairs a validation listens to at most.
@@ -184,6 +214,7 @@ class VoiceEncoderTraining(Training):
     filter_bank: str = "none"
     crop_seconds: float = 4.0
     voice_teacher: VoiceTeacher | str | None = None
+    feature_decoder: str | None = None
     losses: VoiceEncoderLosses = field(default_factory=VoiceEncoderLosses)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     validation_pairs: int = 600
@@ -202,6 +233,16 @@ class VoiceEncoderTraining(Training):
             raise ValueError(
                 "a voice_teacher is named but losses.distillation is 0: give it a weight, or name "
                 "no teacher"
+            )
+        if self.losses.feature_l1 and self.feature_decoder is None:
+            raise ValueError(
+                "losses.feature_l1 needs a feature_decoder: name the folder normalized_decoder/ "
+                "of one trained by training.train_normalized_decoder"
+            )
+        if self.feature_decoder is not None and not self.losses.feature_l1:
+            raise ValueError(
+                "a feature_decoder is named but losses.feature_l1 is 0: give it a weight, or name "
+                "no decoder"
             )
 
 

@@ -1,11 +1,13 @@
 """Trains a voice encoder: `accelerate launch -m training.train_voice_encoder CONFIG.yaml`.
 
-Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's.
+Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, C speakers of
+the training set.
 """
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from training.checkpoints import (
     steps_to_go,
 )
 from training.configuration import VoiceEncoderTraining
-from training.data import SAMPLING_RATE, Pairs, load_pairs, speakers_of_batch
+from training.data import SAMPLING_RATE, Pairs, check_same_teacher, load_pairs, speakers_of_batch
 from training.measures import association, retrieval, similarity
 
 VALIDATION_BATCH = 32
@@ -35,26 +37,47 @@ RECALL_AT = (1, 5, 10)
 
 
 class VoiceStudent(nn.Module):
-    """The voice encoder, and beside it the head that copies the voice teacher and is not shipped.
+    """The voice encoder, and beside it what only its losses need and is not shipped.
+
+    The head that copies the voice teacher, and AM-softmax's class weights. These are learnt, as in
+    their paper, and start as the speakers' prototypes: from the first step a voice is drawn to
+    where its face is. Either exists only if its loss is used, since DDP waits for the gradient of
+    every parameter.
 
     Args:
         model: a `Speech2FaceModel`.
         voice_embedding_size: V, or None without a voice teacher.
+        prototypes: (C, D), of which AM-softmax's class weights are a copy; None without that loss.
     """
 
-    def __init__(self, model: nn.Module, voice_embedding_size: int | None):
+    def __init__(
+        self,
+        model: nn.Module,
+        voice_embedding_size: int | None,
+        prototypes: Tensor | None = None,
+    ):
         super().__init__()
         self.model = model
         pooled_size = 2 * model.config.voice_encoder_config.hidden_size
         self.voice_head = (
             nn.Linear(pooled_size, voice_embedding_size) if voice_embedding_size else None
         )
+        self.speaker_weights = None if prototypes is None else nn.Parameter(prototypes.clone())
 
-    def forward(self, input_values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised speech (B, T) to face embeddings (B, D) and voice embeddings (B, V)."""
+    def forward(self, input_values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised speech (B, T) to face embeddings (B, D), and what the losses' own parts say.
+
+        That is "voice" (B, V), the voice embeddings, and "speakers" (B, C), the cosines of the face
+        embeddings and the class weights.
+        """
         output = self.model(input_values)
-        voice = self.voice_head(output.pooled) if self.voice_head is not None else None
-        return output.face_embeddings, voice
+        face, heads = output.face_embeddings, {}
+        if self.voice_head is not None:
+            heads["voice"] = self.voice_head(output.pooled)
+        if self.speaker_weights is not None:
+            with torch.autocast(face.device.type, enabled=False):  # in bf16 1 is next to 0.996
+                heads["speakers"] = losses.cosines(face.float(), self.speaker_weights)
+        return face, heads
 
 
 def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path | None:
@@ -91,7 +114,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     batches = VoiceBatches(
         config, pairs, voices, accelerator.process_index, accelerator.num_processes
     )
-    variance = float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    references = load_references(config, pairs, accelerator.device)
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
@@ -103,8 +126,8 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
             for part in range(config.gradient_accumulation):
                 batch = batches(step * config.gradient_accumulation + part, accelerator.device)
                 with accelerator.accumulate(student):
-                    predicted, voice = student(batch["input_values"])  # (B, D), (B, V)
-                    parts = weighted_losses(config, predicted, voice, batch, variance)
+                    predicted, heads = student(batch["input_values"])  # (B, D), ...
+                    parts = weighted_losses(config, predicted, heads, batch, references)
                     accelerator.backward(sum(parts.values()))
                     if accelerator.sync_gradients:
                         norm = accelerator.clip_grad_norm_(
@@ -164,7 +187,11 @@ def build_student(
         model.voice_encoder.set_attn_implementation("eager")
     if config.filter_bank != "none":
         start_as_filter_bank(model, learns=config.filter_bank == "trained")
-    return VoiceStudent(model, None if voices is None else voices.shape[1])
+    return VoiceStudent(
+        model,
+        None if voices is None else voices.shape[1],
+        speaker_prototypes(pairs) if config.losses.am_softmax else None,
+    )
 
 
 @torch.no_grad()
@@ -270,23 +297,91 @@ def normalise(speech: Tensor) -> Tensor:
     return speech / (speech.var(-1, keepdim=True, correction=0) + 1e-7).sqrt()
 
 
+def speaker_prototypes(pairs: Pairs) -> Tensor:
+    """(C, D): the mean of each speaker's centred face embeddings."""
+    return torch.from_numpy(pairs.speaker_embeddings() - pairs.embeddings.mean(0))
+
+
+@dataclass
+class LossReferences:
+    """What the losses measure by, none of it trained.
+
+    Attributes:
+        variance: mean squared norm of the training faces' centred embeddings.
+        prototypes: (C, D) of the training speakers, or None if no loss asks for them.
+        feature_decoder: a frozen `NormalizedFaceDecoder`, or None.
+    """
+
+    variance: float
+    prototypes: Tensor | None = None
+    feature_decoder: nn.Module | None = None
+
+
+def load_references(
+    config: VoiceEncoderTraining, pairs: Pairs, device: torch.device
+) -> LossReferences:
+    """What this configuration's losses measure by, on `device`.
+
+    Raises:
+        FileNotFoundError: if there is no such `feature_decoder`.
+        ValueError: if it decodes another teacher's embeddings.
+    """
+    references = LossReferences(
+        float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    )
+    if config.losses.classifier_distillation:
+        references.prototypes = speaker_prototypes(pairs).to(device)
+    if config.feature_decoder is not None:
+        from modeling_speech2face import NormalizedFaceDecoder
+
+        folder = Path(config.feature_decoder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"no feature_decoder in {folder}: train one with training.train_normalized_decoder "
+                "and name its final/normalized_decoder"
+            )
+        decoder = NormalizedFaceDecoder.from_pretrained(folder, torch_dtype=torch.float32)
+        check_same_teacher(feature_decoder=decoder.config.face_recogniser, data_set=pairs.teacher)
+        references.feature_decoder = decoder.to(device).eval().requires_grad_(False)
+    return references
+
+
 def weighted_losses(
     config: VoiceEncoderTraining,
     predicted: Tensor,
-    voice: Tensor | None,
+    heads: dict[str, Tensor],
     batch: dict[str, Tensor],
-    variance: float,
+    references: LossReferences,
 ) -> dict[str, Tensor]:
-    """Each loss whose weight is not 0, times its weight; their sum is minimised."""
-    target, weights = batch["target"], config.losses
+    """Each loss whose weight is not 0, times its weight; their sum is minimised.
+
+    Args:
+        config: of the run.
+        predicted: (B, D), see `VoiceStudent.forward`.
+        heads: see there.
+        batch: see `VoiceBatches`.
+        references: see `load_references`.
+    """
+    target, speakers, weights = batch["target"], batch["speakers"], config.losses
+
+    def logits(embeddings: Tensor) -> Tensor:  # (B, D) to (B, C), in place of a classifier's
+        return weights.classifier_scale * losses.cosines(embeddings, references.prototypes)
+
     terms = {
-        "mse": lambda: losses.mse_loss(predicted, target, variance),
+        "mse": lambda: losses.mse_loss(predicted, target, references.variance),
         "cosine": lambda: losses.cosine_loss(predicted, target),
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
-        "info_nce": lambda: losses.info_nce_loss(
-            predicted, target, batch["speakers"], weights.temperature
+        "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
+        "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
+        "feature_l1": lambda: losses.feature_l1_loss(
+            predicted, target, references.feature_decoder.features
         ),
-        "distillation": lambda: losses.distillation_loss(voice, batch["voice"]),
+        "classifier_distillation": lambda: losses.classifier_distillation_loss(
+            logits(predicted), logits(target), weights.classifier_temperature
+        ),
+        "am_softmax": lambda: losses.am_softmax_loss(
+            heads["speakers"], speakers, weights.am_softmax_scale, weights.am_softmax_margin
+        ),
     }
     used = {name: getattr(weights, name) for name in terms if getattr(weights, name)}
     return {name: weight * terms[name]() for name, weight in used.items()}
