@@ -15,11 +15,11 @@ import yaml
 from tests.local_hub import LocalHub
 from tests.training_cast import write_cast
 from training import train_voice_encoder
-from training.checkpoints import TrainingFailed, list_checkpoints, parameter_groups
+from training.checkpoints import TrainingFailed, list_checkpoints, optimizer_of, parameter_groups
 from training.configuration import VoiceEncoderTraining, load_configuration
 from training.data import load_pairs
 from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
-from training.train_voice_encoder import build_optimizer, build_student, train
+from training.train_voice_encoder import build_student, learning_rates_of, train
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_parts_have_their_own_learning_rate(folder, pairs):
     named = {id(p): name for name, p in student.named_parameters()}
     highest = {
         named[id(p)]: group["highest_lr"]
-        for group in build_optimizer(student, config).param_groups
+        for group in optimizer_of(config, student, learning_rates_of(config)).param_groups
         for p in group["params"]
     }
     assert highest["model.voice_encoder.encoder.layers.0.attention.q_proj.weight"] == 2e-5
@@ -212,7 +212,7 @@ def test_the_base_recipe_takes_a_pretrained_backbone(folder, pairs, tmp_path, ki
         assert torch.equal(student.model.voice_encoder.state_dict()[name], weight), name
     student(torch.randn(2, 8000))[0].square().sum().backward()
     rates = {}
-    for group in build_optimizer(student, config).param_groups:
+    for group in optimizer_of(config, student, learning_rates_of(config)).param_groups:
         for parameter in group["params"]:
             assert parameter.grad is not None
             rates[parameter.shape] = group["highest_lr"]

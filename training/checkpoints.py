@@ -225,13 +225,15 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
 def learning_rate_factor(config: Training, step: int) -> float:
     """Share of the highest learning rate at a step: linear warm-up, constant, cosine to 0.
 
-    Constant for long, so that a run that is stopped early is still a good one (arXiv 2405.18392).
+    Constant for long, so that a run that is stopped early is still a good one (arXiv 2405.18392);
+    or falling in stairs all along, where the configuration has a `decay_factor` below 1.
     """
+    stairs = config.decay_factor ** (step // config.decay_every)
     if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
+        return stairs * (step + 1) / config.warmup_steps
     decay_steps = max(1, round(config.decay_share * config.steps))
     into_decay = max(0.0, (step - (config.steps - decay_steps)) / decay_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, into_decay)))
+    return stairs * 0.5 * (1 + math.cos(math.pi * min(1.0, into_decay)))
 
 
 def set_learning_rate(optimizer: Any, config: Training, step: int) -> float:
@@ -280,6 +282,17 @@ def parameter_groups(
 def begins(name: str, part: str) -> bool:
     """Whether a parameter belongs to a part: "layers.10.bias" does not to "layers.1"."""
     return name == part or name.startswith(f"{part}.")
+
+
+def optimizer_of(
+    config: Training, module: torch.nn.Module, learning_rates: dict[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW over a module's trained parameters, as the configuration and `learning_rates` say."""
+    return torch.optim.AdamW(
+        parameter_groups(module, config.weight_decay, learning_rates),
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_eps,
+    )
 
 
 def average_of(config: Training, module: torch.nn.Module) -> Any:

@@ -1,11 +1,13 @@
 """Trains a voice encoder: `accelerate launch -m training.train_voice_encoder CONFIG.yaml`.
 
-Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's.
+Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, C speakers of
+the training set.
 """
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from training.checkpoints import (
     check_finite,
     configuration_of,
     failures_explained,
-    parameter_groups,
+    optimizer_of,
     refusing,
     resume,
     save_checkpoint,
@@ -32,7 +34,7 @@ from training.checkpoints import (
     training_parser,
 )
 from training.configuration import VoiceEncoderTraining
-from training.data import SPLITS, Pairs, load_pairs
+from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
 from training.streaming import stream_pairs
 from training.voice_batches import VoiceBatches, in_order
 from training.voice_encoder_hub import check_can_push, push, write_card
@@ -40,26 +42,47 @@ from training.voice_validation import figure_named, figures_of, in_words, predic
 
 
 class VoiceStudent(nn.Module):
-    """The voice encoder, and beside it the head that copies the voice teacher and is not shipped.
+    """The voice encoder, and beside it what only its losses need and is not shipped.
+
+    The head that copies the voice teacher, and AM-softmax's class weights. These are learnt, as in
+    their paper, and start as the speakers' prototypes: from the first step a voice is drawn to
+    where its face is. Either exists only if its loss is used, since DDP waits for the gradient of
+    every parameter.
 
     Args:
         model: a `Speech2FaceModel`.
         voice_embedding_size: V, or None without a voice teacher.
+        prototypes: (C, D), of which AM-softmax's class weights are a copy; None without that loss.
     """
 
-    def __init__(self, model: nn.Module, voice_embedding_size: int | None):
+    def __init__(
+        self,
+        model: nn.Module,
+        voice_embedding_size: int | None,
+        prototypes: Tensor | None = None,
+    ):
         super().__init__()
         self.model = model
         pooled_size = 2 * model.config.voice_encoder_config.hidden_size
         self.voice_head = (
             nn.Linear(pooled_size, voice_embedding_size) if voice_embedding_size else None
         )
+        self.speaker_weights = None if prototypes is None else nn.Parameter(prototypes.clone())
 
-    def forward(self, input_values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised speech (B, T) to face embeddings (B, D) and voice embeddings (B, V)."""
+    def forward(self, input_values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised speech (B, T) to face embeddings (B, D), and what the losses' own parts say.
+
+        That is "voice" (B, V), the voice embeddings, and "speakers" (B, C), the cosines of the face
+        embeddings and the class weights.
+        """
         output = self.model(input_values)
-        voice = self.voice_head(output.pooled) if self.voice_head is not None else None
-        return output.face_embeddings, voice
+        face, heads = output.face_embeddings, {}
+        if self.voice_head is not None:
+            heads["voice"] = self.voice_head(output.pooled)
+        if self.speaker_weights is not None:
+            with torch.autocast(face.device.type, enabled=False):  # in bf16 1 is next to 0.996
+                heads["speakers"] = losses.cosines(face.float(), self.speaker_weights)
+        return face, heads
 
 
 def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path | None:
@@ -88,7 +111,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
         pairs, validation = load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
-    optimizer = build_optimizer(student, config)
+    optimizer = optimizer_of(config, student, learning_rates_of(config))
     student, optimizer = accelerator.prepare(student, optimizer)
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
@@ -97,7 +120,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     batches = VoiceBatches(
         config, pairs, voices, accelerator.process_index, accelerator.num_processes
     )
-    variance = float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    references = load_references(config, pairs, accelerator.device)
     parts_of_step = config.gradient_accumulation
     meter = Meter(config.batch_size * parts_of_step * accelerator.num_processes)
 
@@ -116,8 +139,8 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
                     with meter.waiting():
                         batch = next(coming)
                     with accelerator.accumulate(student):
-                        predicted, voice = student(batch["input_values"])  # (B, D), (B, V)
-                        parts = weighted_losses(config, predicted, voice, batch, variance)
+                        predicted, heads = student(batch["input_values"])  # (B, D), ...
+                        parts = weighted_losses(config, predicted, heads, batch, references)
                         accelerator.backward(sum(parts.values()))
                         if accelerator.sync_gradients:
                             norm = accelerator.clip_grad_norm_(
@@ -179,15 +202,14 @@ def load_data(config: VoiceEncoderTraining) -> tuple[Pairs, Pairs]:
     return tuple(load_pairs(config.dataset, s, config.cache) for s in SPLITS[:2])
 
 
-def build_optimizer(student: VoiceStudent, config: VoiceEncoderTraining) -> torch.optim.Optimizer:
-    """AdamW, with each part's own learning rate."""
-    rates = {name_in_student(part): rate for part, rate in config.learning_rates.items()}
-    return torch.optim.AdamW(parameter_groups(student, config.weight_decay, rates))
+def learning_rates_of(config: VoiceEncoderTraining) -> dict[str, float]:
+    """The learning rates of single parts, by their names in the student."""
+    return {name_in_student(part): rate for part, rate in config.learning_rates.items()}
 
 
 def name_in_student(part: str) -> str:
     """A part of the model, as the student's parameters name it; heads are the student's own."""
-    return part if part.split(".")[0].endswith("_head") else f"model.{part}"
+    return part if part in ("voice_head", "speaker_weights") else f"model.{part}"
 
 
 def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
@@ -234,7 +256,11 @@ def build_student(
         start_as_filter_bank(model, learns=config.filter_bank == "trained")
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    student = VoiceStudent(model, None if voices is None else voices.shape[1])
+    student = VoiceStudent(
+        model,
+        None if voices is None else voices.shape[1],
+        speaker_prototypes(pairs) if config.losses.am_softmax else None,
+    )
     freeze(student, config.frozen)
     return student
 
@@ -290,23 +316,91 @@ def _voices(pairs: Pairs, config: VoiceEncoderTraining) -> np.ndarray | None:
     return voices - voices.mean(0)  # centred, as faces are: a constant must not look like an answer
 
 
+def speaker_prototypes(pairs: Pairs) -> Tensor:
+    """(C, D): the mean of each speaker's centred face embeddings."""
+    return torch.from_numpy(pairs.speaker_embeddings() - pairs.embeddings.mean(0))
+
+
+@dataclass
+class LossReferences:
+    """What the losses measure by, none of it trained.
+
+    Attributes:
+        variance: mean squared norm of the training faces' centred embeddings.
+        prototypes: (C, D) of the training speakers, or None if no loss asks for them.
+        feature_decoder: a frozen `NormalizedFaceDecoder`, or None.
+    """
+
+    variance: float
+    prototypes: Tensor | None = None
+    feature_decoder: nn.Module | None = None
+
+
+def load_references(
+    config: VoiceEncoderTraining, pairs: Pairs, device: torch.device
+) -> LossReferences:
+    """What this configuration's losses measure by, on `device`.
+
+    Raises:
+        FileNotFoundError: if there is no such `feature_decoder`.
+        ValueError: if it decodes another teacher's embeddings.
+    """
+    references = LossReferences(
+        float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    )
+    if config.losses.classifier_distillation:
+        references.prototypes = speaker_prototypes(pairs).to(device)
+    if config.feature_decoder is not None:
+        from modeling_speech2face import NormalizedFaceDecoder
+
+        folder = Path(config.feature_decoder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"no feature_decoder in {folder}: train one with training.train_normalized_decoder "
+                "and name its final/normalized_decoder"
+            )
+        decoder = NormalizedFaceDecoder.from_pretrained(folder, torch_dtype=torch.float32)
+        check_same_teacher(feature_decoder=decoder.config.face_recogniser, data_set=pairs.teacher)
+        references.feature_decoder = decoder.to(device).eval().requires_grad_(False)
+    return references
+
+
 def weighted_losses(
     config: VoiceEncoderTraining,
     predicted: Tensor,
-    voice: Tensor | None,
+    heads: dict[str, Tensor],
     batch: dict[str, Tensor],
-    variance: float,
+    references: LossReferences,
 ) -> dict[str, Tensor]:
-    """Each loss whose weight is not 0, times its weight; their sum is minimised."""
-    target, weights = batch["target"], config.losses
+    """Each loss whose weight is not 0, times its weight; their sum is minimised.
+
+    Args:
+        config: of the run.
+        predicted: (B, D), see `VoiceStudent.forward`.
+        heads: see there.
+        batch: see `VoiceBatches`.
+        references: see `load_references`.
+    """
+    target, speakers, weights = batch["target"], batch["speakers"], config.losses
+
+    def logits(embeddings: Tensor) -> Tensor:  # (B, D) to (B, C), in place of a classifier's
+        return weights.classifier_scale * losses.cosines(embeddings, references.prototypes)
+
     terms = {
-        "mse": lambda: losses.mse_loss(predicted, target, variance),
+        "mse": lambda: losses.mse_loss(predicted, target, references.variance),
         "cosine": lambda: losses.cosine_loss(predicted, target),
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
-        "info_nce": lambda: losses.info_nce_loss(
-            predicted, target, batch["speakers"], weights.temperature
+        "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
+        "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
+        "feature_l1": lambda: losses.feature_l1_loss(
+            predicted, target, references.feature_decoder.features
         ),
-        "distillation": lambda: losses.distillation_loss(voice, batch["voice"]),
+        "classifier_distillation": lambda: losses.classifier_distillation_loss(
+            logits(predicted), logits(target), weights.classifier_temperature
+        ),
+        "am_softmax": lambda: losses.am_softmax_loss(
+            heads["speakers"], speakers, weights.am_softmax_scale, weights.am_softmax_margin
+        ),
     }
     used = {name: getattr(weights, name) for name in terms if getattr(weights, name)}
     return {name: weight * terms[name]() for name, weight in used.items()}
@@ -360,7 +454,8 @@ def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:
     accelerator = Accelerator(cpu=True)
     pairs, validation = load_data(config)
     student = build_student(config, pairs, _voices(pairs, config))
-    student, optimizer = accelerator.prepare(student, build_optimizer(student, config))
+    optimizer = optimizer_of(config, student, learning_rates_of(config))
+    student, optimizer = accelerator.prepare(student, optimizer)
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
     resume(accelerator, config, checkpoint)

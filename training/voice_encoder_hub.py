@@ -1,6 +1,5 @@
 """A voice encoder's card, and its way to the Hugging Face Hub."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ def write_card(
         for key, (words, chance) in SHOWN.items()
         if key in figures
     ]
-    weights = {k: v for k, v in dataclasses.asdict(config.losses).items() if "temperature" not in k}
+    weights = {name: getattr(config.losses, name) for name in config.losses.weights()}
     name = name or f"{Path(config.output).name}/{folder.name}"
     dataset = Path(config.dataset).name if Path(config.dataset).is_dir() else config.dataset
     text = render_card(
@@ -66,7 +65,7 @@ def write_card(
         dataset=dataset,
         losses=", ".join(f"{k.replace('_', ' ')} {w:g}" for k, w in weights.items() if w),
         pretrained=config.pretrained,
-        voice_teacher=config.voice_teacher,
+        voice_teacher=config.voice_teacher and config.voice_teacher.backend,
         speakers=figures["speakers"],
         gallery=figures["gallery"],
         figures=[(words, f"{value:.3f}", f"{chance:.3f}") for words, value, chance in rows],

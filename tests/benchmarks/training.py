@@ -41,11 +41,16 @@ def measure_trainer(config: VoiceEncoderTraining) -> float:
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from training.train_voice_encoder import build_student, load_data, weighted_losses
+    from training.train_voice_encoder import (
+        build_student,
+        load_data,
+        load_references,
+        weighted_losses,
+    )
     from training.voice_batches import NumberedBatches, VoiceBatches
 
     pairs, _ = load_data(config)
-    variance = float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    references = load_references(config, pairs, torch.device("cpu"))
 
     class WithLoss(torch.nn.Module):
         """What a Trainer wants of a model: a loss from a batch."""
@@ -55,8 +60,8 @@ def measure_trainer(config: VoiceEncoderTraining) -> float:
             self.student = build_student(config, pairs, None)
 
         def forward(self, **batch):
-            predicted, voice = self.student(batch["input_values"])
-            parts = weighted_losses(config, predicted, voice, batch, variance)
+            predicted, heads = self.student(batch["input_values"])
+            parts = weighted_losses(config, predicted, heads, batch, references)
             return {"loss": sum(parts.values())}
 
     ends = []
