@@ -63,9 +63,8 @@ class VoiceStudent(nn.Module):
     ):
         super().__init__()
         self.model = model
-        pooled_size = 2 * model.config.voice_encoder_config.hidden_size
         self.voice_head = (
-            nn.Linear(pooled_size, voice_embedding_size) if voice_embedding_size else None
+            nn.Linear(model.pooled_size, voice_embedding_size) if voice_embedding_size else None
         )
         self.speaker_weights = None if prototypes is None else nn.Parameter(prototypes.clone())
 
@@ -277,6 +276,11 @@ def start_as_filter_bank(model: nn.Module, learns: bool) -> None:
         model: a `Speech2FaceModel` with a wav2vec2-like convolutional encoder.
         learns: whether the filters are trained further.
     """
+    if not hasattr(model.voice_encoder, "feature_extractor"):
+        raise ValueError(
+            "filter_bank needs a backbone with convolutions over the waveform, got "
+            f"{model.voice_encoder.config.model_type}: set filter_bank to none"
+        )
     layers = model.voice_encoder.feature_extractor.conv_layers
     kernels = layers[0].conv.weight  # (channels, 1, taps)
     channels, _, taps = kernels.shape
