@@ -15,7 +15,13 @@ import yaml
 from tests.local_hub import LocalHub
 from tests.training_cast import write_cast
 from training import train_voice_encoder
-from training.checkpoints import TrainingFailed, list_checkpoints, optimizer_of, parameter_groups
+from training.checkpoints import (
+    TrainingFailed,
+    learning_rate_factor,
+    list_checkpoints,
+    optimizer_of,
+    parameter_groups,
+)
 from training.configuration import VoiceEncoderTraining, load_configuration
 from training.data import load_pairs
 from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
@@ -219,6 +225,19 @@ def test_the_base_recipe_takes_a_pretrained_backbone(folder, pairs, tmp_path, ki
     frozen = student.model.voice_encoder.feature_extractor.parameters()
     assert all(p.grad is None and not p.requires_grad for p in frozen)
     assert set(rates.values()) == {3e-5, None}
+
+
+def test_the_papers_recipe_is_of_the_papers_size():
+    from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
+
+    recipe = load_configuration("training/configs/paper_voice_encoder.yaml", VoiceEncoderTraining)
+    with torch.device("meta"):  # no weights are made
+        model = Speech2FaceModel(Speech2FaceConfig(**recipe.model))
+    assert round(sum(weight.numel() for weight in model.parameters()) / 1e6) == 132
+    assert recipe.steps * recipe.batch_size == 3 * 1_700_000
+    optimizer = optimizer_of(recipe, model)
+    assert optimizer.defaults["betas"][0] == 0.5 and optimizer.defaults["eps"] == 1e-4
+    assert learning_rate_factor(recipe, 20_000) == pytest.approx(0.95**2)
 
 
 def test_spec_augment_is_drawn_anew_and_resumed_exactly(folder):
