@@ -267,6 +267,8 @@ def test_early_stopping_keeps_and_ships_the_best(folder, monkeypatch):
     assert next(told) == 0.95  # it ended after the fourth
     names = [path.name for path in list_checkpoints(config.output)]
     assert names == ["checkpoint-2", "checkpoint-4"]
+    again = train(config)  # it is done, and asks for no further validation
+    assert json.loads((again / "validation.json").read_text())["steps"] == 2
     train_voice_encoder.export(config, Path(config.output) / "checkpoint-2", folder / "best")
     assert_same_weights(final, folder / "best")
     assert json.loads((final / "validation.json").read_text())["steps"] == 2

@@ -128,7 +128,8 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     with StopRequest() as stop, failures_explained(config, progress):
         first, last = progress.step * parts_of_step, config.steps * parts_of_step
         coming = in_order(batches, first, last, accelerator.device)
-        for step in steps_to_go(progress, config, stop_at_step):
+        to_go = () if _is_done(progress, config) else steps_to_go(progress, config, stop_at_step)
+        for step in to_go:
             # NumPy's too: transformers draws SpecAugment's masks with it
             set_seed(seed_of_step(config.seed, step, accelerator.process_index) % 2**32)
             rate = set_learning_rate(optimizer, config, step)
@@ -164,7 +165,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
                 if accelerator.is_main_process:
                     bar.write(f"step {progress.step}: {in_words(figures)}")
                 best = progress.validated(figure_named(config.best_metric, figures))
-            done = progress.step == config.steps or _gave_up(progress, config)
+            done = _is_done(progress, config)
             if (
                 stop.agreed(accelerator)
                 or progress.step == stop_at_step
@@ -177,7 +178,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
                 break
 
     # 4. The finished model
-    if not (progress.step == config.steps or _gave_up(progress, config)):
+    if not _is_done(progress, config):
         accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
         accelerator.end_training()
         return None
@@ -228,8 +229,10 @@ def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
         backbone.masked_spec_embed.requires_grad_(False)  # several processes wait for its gradient
 
 
-def _gave_up(progress: Progress, config: VoiceEncoderTraining) -> bool:
-    return config.early_stopping is not None and progress.worse_since >= config.early_stopping
+def _is_done(progress: Progress, config: VoiceEncoderTraining) -> bool:
+    """Whether all steps are taken, or the validations have not become better for long enough."""
+    gave_up = config.early_stopping is not None and progress.worse_since >= config.early_stopping
+    return gave_up or progress.step >= config.steps
 
 
 def build_student(
