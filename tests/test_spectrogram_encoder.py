@@ -393,8 +393,8 @@ def test_the_head_that_copies_a_voice_teacher_fits(pooling_type):
     from training.train_voice_encoder import VoiceStudent
 
     student = VoiceStudent(tiny_papers_model(pooling_type=pooling_type), voice_embedding_size=5)
-    faces, voices = student(noise(2, 8000))
-    assert faces.shape == (2, FACE_EMBEDDING_SIZE) and voices.shape == (2, 5)
+    faces, heads = student(noise(2, 8000))
+    assert faces.shape == (2, FACE_EMBEDDING_SIZE) and heads["voice"].shape == (2, 5)
 
 
 @pytest.mark.slow

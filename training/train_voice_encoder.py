@@ -225,7 +225,8 @@ def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
         for parameter in of_part:
             parameter.requires_grad_(False)
     backbone = student.model.voice_encoder
-    if hasattr(backbone, "masked_spec_embed") and not backbone.config.apply_spec_augment:
+    augments = getattr(backbone.config, "apply_spec_augment", True)
+    if hasattr(backbone, "masked_spec_embed") and not augments:
         backbone.masked_spec_embed.requires_grad_(False)  # several processes wait for its gradient
 
 
