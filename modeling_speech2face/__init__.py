@@ -10,8 +10,10 @@ __version__ = "0.1.0"
 
 # Where each public name lives; nothing is imported before it is used.
 _HOMES = {
+    "SpectrogramEncoderConfig": "configuration_speech2face",
     "Speech2FaceConfig": "configuration_speech2face",
     "Speech2FaceFeatureExtractor": "feature_extraction_speech2face",
+    "SpectrogramEncoder": "modeling_spectrogram_encoder",
     "Speech2FaceModel": "modeling_speech2face",
     "Speech2FaceOutput": "modeling_speech2face",
     "NoSpeechError": "voice_activity",
@@ -51,7 +53,7 @@ __all__ = list(_HOMES)
 if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .audio import AudioCutWarning, AudioError, load_audio, resample
     from .auto import save_with_code
-    from .configuration_speech2face import Speech2FaceConfig
+    from .configuration_speech2face import SpectrogramEncoderConfig, Speech2FaceConfig
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
     from .modeling_arc2face import Arc2FaceProjection
     from .modeling_face_decoder import (
@@ -67,6 +69,7 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     )
     from .modeling_face_recogniser import DlibFaceRecogniser
     from .modeling_face_traits import FaceTraitProbe
+    from .modeling_spectrogram_encoder import SpectrogramEncoder
     from .modeling_speech2face import Speech2FaceModel, Speech2FaceOutput
     from .pictures import Speech2FacePipelineOutput, contact_sheet, enlarge, with_scale
     from .pipeline_speech2face import Speech2FacePipeline

@@ -25,10 +25,22 @@ _REGISTRATIONS = (
         f"{__package__}.configuration_speech2face",
     ),
     (
+        "AutoConfig",
+        f"{_AUTO}.configuration_auto",
+        "SpectrogramEncoderConfig",
+        f"{__package__}.configuration_speech2face",
+    ),
+    (
         "AutoModel",
         f"{_AUTO}.modeling_auto",
         "Speech2FaceModel",
         f"{__package__}.modeling_speech2face",
+    ),
+    (
+        "AutoModel",
+        f"{_AUTO}.modeling_auto",
+        "SpectrogramEncoder",
+        f"{__package__}.modeling_spectrogram_encoder",
     ),
     (
         "AutoFeatureExtractor",
@@ -59,9 +71,12 @@ def _register_with(module_name: str) -> None:
         own = getattr(sys.modules.get(own_module), own_class, None)
         # Our module may be half imported: it asked for the Auto class. Then its own turn comes.
         if auto is not None and own is not None:
-            from .configuration_speech2face import Speech2FaceConfig as config_class
+            from .configuration_speech2face import Speech2FaceConfig
 
-            key = config_class.model_type if auto_class == "AutoConfig" else config_class
+            if auto_class == "AutoConfig":
+                key = own.model_type
+            else:  # a model names its configuration, a feature extractor does not
+                key = getattr(own, "config_class", Speech2FaceConfig)
             auto.register(key, own, exist_ok=True)
 
 

@@ -12,8 +12,9 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .configuration_speech2face import Speech2FaceConfig
+from .configuration_speech2face import SpectrogramEncoderConfig, Speech2FaceConfig
 from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
+from .modeling_spectrogram_encoder import SpectrogramEncoder
 from .voice_activity import speech_share_of_windows
 
 WINDOWS_PER_BATCH = 8  # bounds the memory that a long recording needs
@@ -22,6 +23,10 @@ WINDOWS_PER_BATCH = 8  # bounds the memory that a long recording needs
 # time, data2vec's stacked positional convolutions) see padding, so their rows run without any.
 BLANKS_PADDING = ("wav2vec2", "hubert", "wavlm")
 
+# The paper's encoder is known by its name: code that comes with a checkpoint is loaded once for the
+# configuration and once for the model, and then there are two classes.
+PAPERS_ENCODER = SpectrogramEncoderConfig.model_type
+
 
 @dataclass
 class Speech2FaceOutput(ModelOutput):
@@ -29,9 +34,11 @@ class Speech2FaceOutput(ModelOutput):
 
     Args:
         face_embeddings (`torch.Tensor` `(B, D)`): prediction, centred by the teacher's mean.
-        pooled (`torch.Tensor` `(B, 2 H)`): mean and standard deviation over time.
+        pooled (`torch.Tensor` `(B, pooled_size)`): what is projected to the embedding. Mean and
+            standard deviation over time, 2 H values; with `pooling_type="mean"` the mean after ReLU
+            and batch norm, H values.
         layer_weights (`torch.Tensor` `(layers + 1,)`): share of each hidden layer, summing to 1;
-            the first is the output of the convolutions.
+            the first is the output of the convolutions. A `SpectrogramEncoder` has no other.
     """
 
     face_embeddings: torch.Tensor | None = None
@@ -63,15 +70,44 @@ class AttentiveStatisticsPooling(nn.Module):
         return torch.cat([mean, deviation], dim=-1).to(hidden.dtype)
 
 
+class AveragePooling(nn.Module):
+    """Average over time, ReLU, batch norm, as in the paper (Table 1).
+
+    Batch norm has statistics for each channel, over rows and frequencies.
+    """
+
+    def __init__(self, channels: int, batch_norm: bool):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels) if batch_norm else None
+
+    def forward(self, hidden: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+        """Pools `hidden` (B, T, H) where `frame_mask` (B, T) is true to (B, H)."""
+        values = hidden.float()
+        if frame_mask is None:
+            mean = values.mean(dim=1)  # (B, H)
+        else:
+            values = values.masked_fill(~frame_mask[..., None], 0)
+            mean = values.sum(dim=1) / frame_mask.sum(dim=1)[:, None]
+        pooled = mean.to(hidden.dtype).relu()
+        if self.norm is not None:
+            by_channel = pooled.unflatten(1, (self.norm.num_features, -1))
+            pooled = self.norm(by_channel).flatten(1)
+        return pooled
+
+
 class Speech2FaceModel(PreTrainedModel):
     """Predicts the face recogniser's embedding from a voice.
 
     An audio backbone, a learned sum of all its hidden layers, attentive-statistics pooling and a
-    small MLP. Padding does not change a row's result. With the prediction comes the covariance of
-    what a voice leaves open, estimated on validation speakers, from which faces are drawn.
+    small MLP; or the paper's: `SpectrogramEncoder`, average over time, and two fully connected
+    layers. Padding does not change a row's result. With the prediction comes the covariance of what
+    a voice leaves open, estimated on validation speakers, from which faces are drawn.
 
     Args:
         config (`Speech2FaceConfig`): what to build.
+
+    Attributes:
+        pooled_size (`int`): size of the output's `pooled`.
 
     Example:
         ```python
@@ -99,16 +135,33 @@ class Speech2FaceModel(PreTrainedModel):
         super().__init__(config)
         backbone = config.voice_encoder_config
         hidden_size, embedding_size = backbone.hidden_size, config.face_embedding_size
-        self.voice_encoder = AutoModel.from_config(backbone)
+        channels, batch_norm = hidden_size, True
+        if backbone.model_type == PAPERS_ENCODER:
+            # Not by AutoModel, which does not know it where this file came from the Hub.
+            self.voice_encoder = SpectrogramEncoder(backbone)
+            channels, batch_norm = backbone.conv_channels[-1], backbone.batch_norm
+            self.supports_gradient_checkpointing = False
+        else:
+            self.voice_encoder = AutoModel.from_config(backbone)
         self.layer_scores = nn.Parameter(torch.zeros(backbone.num_hidden_layers + 1))
-        self.pooling = AttentiveStatisticsPooling(hidden_size, config.pooling_hidden_size)
-        self.projection = nn.Sequential(
-            nn.LayerNorm(2 * hidden_size),
-            nn.Linear(2 * hidden_size, config.projection_hidden_size),
-            nn.GELU(),
-            nn.Dropout(config.projection_dropout),
-            nn.Linear(config.projection_hidden_size, embedding_size),
-        )
+        if config.pooling_type == "mean":
+            self.pooled_size = hidden_size
+            self.pooling = AveragePooling(channels, batch_norm)
+            self.projection = nn.Sequential(
+                nn.Linear(hidden_size, config.projection_hidden_size),
+                nn.ReLU(),
+                nn.Linear(config.projection_hidden_size, embedding_size),
+            )
+        else:
+            self.pooled_size = 2 * hidden_size
+            self.pooling = AttentiveStatisticsPooling(hidden_size, config.pooling_hidden_size)
+            self.projection = nn.Sequential(
+                nn.LayerNorm(2 * hidden_size),
+                nn.Linear(2 * hidden_size, config.projection_hidden_size),
+                nn.GELU(),
+                nn.Dropout(config.projection_dropout),
+                nn.Linear(config.projection_hidden_size, embedding_size),
+            )
         self.register_buffer("face_embedding_mean", torch.tensor(config.face_embedding_mean))
         # L with covariance = L L^T; zeros, hence draws equal to the prediction, until estimated.
         self.register_buffer("residual_factor", torch.zeros(embedding_size, embedding_size))
@@ -120,6 +173,11 @@ class Speech2FaceModel(PreTrainedModel):
             init.zeros_(self.layer_scores)
             init.copy_(self.face_embedding_mean, torch.tensor(self.config.face_embedding_mean))
             init.zeros_(self.residual_factor)
+            if self.config.pooling_type == "mean":
+                # As He et al. propose: the library's fixed deviation is too wide for the 29,184
+                # inputs of the paper. The last layer starts small, hence near the mean face.
+                init.kaiming_normal_(self.projection[0].weight, nonlinearity="relu")
+                init.normal_(self.projection[-1].weight, std=1 / self.projection[-1].in_features)
 
     @classmethod
     def from_voice_encoder_pretrained(
@@ -189,6 +247,8 @@ class Speech2FaceModel(PreTrainedModel):
 
     def _sees_padding(self) -> bool:
         backbone = self.config.voice_encoder_config
+        if backbone.model_type == PAPERS_ENCODER:
+            return False  # its convolutions are not padded: a frame hears its own samples alone
         return (
             backbone.model_type not in BLANKS_PADDING
             or getattr(backbone, "feat_extract_norm", None) != "layer"

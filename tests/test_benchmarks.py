@@ -128,3 +128,18 @@ def test_one_pass_of_a_distilled_unet_is_timed_beside_two():
         "a guided step for 4 faces, two passes",
         "a distilled step for 4 faces, one pass",
     ]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_training_stands_beside_a_trainer(capsys):
+    from tests.benchmarks.training import main
+
+    main(["training/configs/tiny_voice_encoder.yaml", "--steps", "6", "--rounds", "1"])
+    printed = capsys.readouterr().out
+    loop, trainer = (
+        float(re.search(rf"^{name} +([\d.]+) steps/s", printed, re.MULTILINE)[1])
+        for name in ("this loop", "transformers.Trainer")
+    )
+    ratio = float(re.search(r"this loop / Trainer +([\d.]+)", printed)[1])
+    assert ratio == pytest.approx(loop / trainer, rel=0.02)
+    assert 0 < float(re.search(r"peak +([\d.]+) %", printed)[1]) < 100

@@ -13,6 +13,7 @@ from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
     [
         "configuration_speech2face",
         "modeling_speech2face",
+        "modeling_spectrogram_encoder",
         "audio",
         "pipeline_speech2face",
         "modeling_arc2face",

@@ -87,8 +87,13 @@ def test_the_copied_code_imports_only_what_everybody_has():
     """Every import in these files is asked of whoever loads them from the Hub."""
     from transformers.dynamic_module_utils import get_imports
 
-    for name in ("configuration", "feature_extraction", "modeling"):
-        source = Path("modeling_speech2face") / f"{name}_speech2face.py"
+    for name in (
+        "configuration_speech2face",
+        "feature_extraction_speech2face",
+        "modeling_speech2face",
+        "modeling_spectrogram_encoder",
+    ):
+        source = Path("modeling_speech2face") / f"{name}.py"
         extra = set(get_imports(source)) - set(sys.stdlib_module_names)
         assert extra <= {"torch", "numpy", "transformers", "huggingface_hub"}, (source, extra)
 

@@ -1,5 +1,6 @@
 """Data sets are decoded once, batches are a pure function of seed and number, mixes are refused."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from modeling_speech2face import latents_to_faces
 from tests.training_cast import write_cast
+from training.checkpoints import optimizer_of, set_learning_rate
 from training.configuration import (
     Augmentation,
     FaceDecoderDistillation,
@@ -19,7 +21,7 @@ from training.data import check_same_teacher, load_pairs, speakers_of_batch, tea
 from training.diffusion import build_sampler
 from training.latents import FoldedPixels
 from training.train_face_decoder import FaceBatches, build_decoder
-from training.train_voice_encoder import VoiceBatches
+from training.voice_batches import VoiceBatches
 
 
 @pytest.fixture(scope="module")
@@ -84,23 +86,23 @@ def test_every_speaker_once_an_epoch():
 def test_voice_batches_are_a_pure_function(pairs, augmentation):
     config = VoiceEncoderTraining(batch_size=8, crop_seconds=0.5, augmentation=augmentation)
     one, other = VoiceBatches(config, pairs, None), VoiceBatches(config, pairs, None)
-    one(0, "cpu")
-    a, b = one(5, "cpu"), other(5, "cpu")
+    one(0)
+    a, b = one(5), other(5)
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
     assert a["input_values"].shape == (8, 8000)
     assert a["speakers"].unique().numel() == 8  # each batch holds different speakers
     torch.testing.assert_close(a["input_values"].mean(1), torch.zeros(8), atol=1e-4, rtol=0)
     torch.testing.assert_close(a["input_values"].std(1), torch.ones(8), atol=1e-2, rtol=0)
-    assert not torch.equal(one(6, "cpu")["input_values"], a["input_values"])
+    assert not torch.equal(one(6)["input_values"], a["input_values"])
 
 
 def test_processes_share_the_batches_out(pairs):
     config = VoiceEncoderTraining(batch_size=4, crop_seconds=0.5, augmentation=None)
     alone = VoiceBatches(config, pairs, None)
     for process in (0, 1):
-        second = VoiceBatches(config, pairs, None, process, processes=2)(3, "cpu")
-        torch.testing.assert_close(second["target"], alone(6 + process, "cpu")["target"])
+        second = VoiceBatches(config, pairs, None, process, processes=2)(3)
+        torch.testing.assert_close(second["target"], alone(6 + process)["target"])
 
 
 def test_face_batches_keep_faces_and_embeddings_together(pairs):
@@ -132,11 +134,58 @@ def test_unknown_keys_are_refused(tmp_path):
     path.write_text("losses: {distillation: 1.0}\n")
     with pytest.raises(ValueError, match="needs a voice_teacher"):
         load_configuration(path, VoiceEncoderTraining)
+    path.write_text("voice_teacher: ge2e\nlosses: {distillation: 1.0}\n")
+    config = load_configuration(path, VoiceEncoderTraining)
+    path.write_text("voice_teacher: {backend: ge2e}\nlosses: {distillation: 1.0}\n")
+    assert config == load_configuration(path, VoiceEncoderTraining)
     path.write_text("guidance_scales: [3, 1]\n")
     with pytest.raises(ValueError, match="guidance_scales must rise from at least 1"):
         load_configuration(path, FaceDecoderDistillation)
     with pytest.raises(FileNotFoundError, match="no configuration"):
         load_configuration(tmp_path / "none.yaml", VoiceEncoderTraining)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("losses: {feature_l1: 1}", "feature_l1 needs a feature_decoder: name the folder"),
+        ("feature_decoder: somewhere", "feature_decoder is named but losses.feature_l1 is 0"),
+        ("voice_teacher: ge2e", "voice_teacher is named but losses.distillation is 0"),
+        ("losses: {mse: 0, cosine: 0, info_nce: 0}", "no loss has a weight: set one of mse"),
+        ("losses: {cosine: -1}", "losses.cosine must be at least 0"),
+        ("losses: {classifier_temperature: 0}", "classifier_temperature must be above 0"),
+        ("voice_teacher: dvector", "unknown voice teacher 'dvector': choose among ge2e, xvector"),
+        ("voice_teacher: xvector", "xvector needs a model: write voice_teacher: {backend: xvec"),
+        ("voice_teacher: {backend: ge2e, model: x}", "ge2e brings its own: name no model"),
+        ("voice_teacher: {name: ge2e}", "unknown key 'name' in config.yaml: voice_teacher"),
+        ("decay_factor: 0", "decay_factor must be above 0, at most 1"),
+        ("decay_every: 0", "decay_every must be at least 1"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, yaml, sentence):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml)
+    with pytest.raises(ValueError, match=sentence):
+        load_configuration(path, VoiceEncoderTraining)
+
+
+def test_the_papers_recipe_is_the_papers():
+    config = load_configuration("training/configs/paper_voice_encoder.yaml", VoiceEncoderTraining)
+    assert config.steps * config.batch_size == 3 * 1_700_000
+    weights = dataclasses.asdict(config.losses)
+    assert {name: weights[name] for name in ("feature_l1", "normalised_l2")} == {
+        "feature_l1": 1.0,
+        "normalised_l2": 0.025,
+    }
+    assert weights["classifier_distillation"] == 200 and weights["classifier_temperature"] == 2
+    assert not any(weights[name] for name in ("mse", "cosine", "info_nce", "am_softmax"))
+    optimizer = optimizer_of(config, torch.nn.Linear(2, 2))
+    for group in optimizer.param_groups:
+        assert (group["betas"][0], group["eps"], group["weight_decay"]) == (0.5, 1e-4, 0)
+    for step, stairs in ((0, 0), (9_999, 0), (10_000, 1), (25_000, 2), (637_499, 63)):
+        rate = set_learning_rate(optimizer, config, step)
+        assert rate == pytest.approx(1e-3 * 0.95**stairs)
+        assert all(group["lr"] == rate for group in optimizer.param_groups)
 
 
 @pytest.mark.parametrize("name", ["tiny", "demo"])

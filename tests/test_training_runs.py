@@ -17,6 +17,7 @@ from training import (
     train_face_decoder,
     train_normalized_decoder,
     train_voice_encoder,
+    voice_teacher,
 )
 from training.assemble_checkpoint import assemble, check_size, sizes_of
 from training.checkpoints import learning_rate_factor, list_checkpoints
@@ -25,6 +26,7 @@ from training.configuration import (
     FaceDecoderTraining,
     NormalizedDecoderTraining,
     Training,
+    VoiceEncoderLosses,
     VoiceEncoderTraining,
     load_configuration,
 )
@@ -86,6 +88,104 @@ def test_interrupted_voice_encoder_equals_uninterrupted(folder, voice_encoder):
     config = configuration(folder, "voice_encoder", "voice_interrupted")
     assert train_voice_encoder.train(config, stop_at_step=3) is None
     assert_same_weights(train_voice_encoder.train(config), voice_encoder)
+
+
+def every_loss(folder: Path, decoder: Path, output: str) -> VoiceEncoderTraining:
+    """A configuration in which each loss of the voice encoder has its own weight."""
+    names = ["mse", "cosine", "normalised_l2", "info_nce", "distillation", "feature_l1"]
+    names += ["classifier_distillation", "am_softmax"]
+    losses = VoiceEncoderLosses(**{name: 0.1 * (k + 1) for k, name in enumerate(names)})
+    asked = {"losses": losses, "feature_decoder": str(decoder / "normalized_decoder")}
+    asked |= {"voice_teacher": "loudness"}
+    return configuration(folder, "voice_encoder", output, **asked)
+
+
+@pytest.fixture
+def loudness(monkeypatch):
+    """A voice teacher of this test's own."""
+
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        shares = np.asarray([np.square(part).sum() for part in np.array_split(waveform, 3)])
+        return (shares / np.linalg.norm(shares)).astype(np.float32)
+
+    backend = voice_teacher.Backend(lambda: embed, takes_model=False)
+    monkeypatch.setitem(voice_teacher.BACKENDS, "loudness", backend)
+
+
+def test_interrupted_run_of_every_loss_equals_uninterrupted(folder, normalized_decoder, loudness):
+    whole = train_voice_encoder.train(every_loss(folder, normalized_decoder, "every_loss"))
+    config = every_loss(folder, normalized_decoder, "every_loss_interrupted")
+    assert train_voice_encoder.train(config, stop_at_step=3) is None
+    assert_same_weights(train_voice_encoder.train(config), whole)
+    shipped = {name.split("/")[1].split(".")[0] for name in weights_of(whole)}
+    assert not shipped & {"voice_head", "speaker_weights", "first_layer", "feature_decoder"}
+    kept = weights_of(whole.parent / "checkpoint-6")
+    resumed = weights_of(Path(config.output) / "checkpoint-6")
+    for name in ("speaker_weights", "voice_head.weight"):
+        name = f"model.safetensors/{name}"
+        assert torch.equal(kept[name], resumed[name])
+    pairs = load_pairs(config.dataset, "train", config.cache)
+    start = train_voice_encoder.speaker_prototypes(pairs)
+    learnt = kept["model.safetensors/speaker_weights"]
+    assert learnt.shape == start.shape == (8, 128) and not torch.equal(learnt, start)
+    assert not [name for name in kept if "first_layer" in name]
+    train_voice_encoder.export(config, list_checkpoints(config.output)[-1], folder / "every_out")
+    assert_same_weights(folder / "every_out", whole)
+
+
+def test_the_weighted_sum_is_of_the_losses(folder, normalized_decoder, loudness):
+    config = every_loss(folder, normalized_decoder, "sum")
+    pairs = load_pairs(config.dataset, "train", config.cache)
+    voices = voice_teacher.voice_embeddings(pairs, config.voice_teacher)
+    student = train_voice_encoder.build_student(config, pairs, voices).train()
+    references = train_voice_encoder.load_references(config, pairs, torch.device("cpu"))
+    batch = train_voice_encoder.VoiceBatches(config, pairs, voices)(0)
+    predicted, heads = student(batch["input_values"])
+    parts = train_voice_encoder.weighted_losses(config, predicted, heads, batch, references)
+    target, decoder = batch["target"], references.feature_decoder
+    torch.testing.assert_close(
+        parts["feature_l1"],
+        0.6 * (decoder.features(predicted) - decoder.features(target)).abs().sum(1).mean(),
+    )
+    centred = pairs.embeddings - pairs.embeddings.mean(0)
+    own = np.stack([centred[rows].mean(0) for rows in pairs.pairs_of_speakers()])
+    own = torch.from_numpy(own / np.linalg.norm(own, axis=1, keepdims=True))  # (C, D)
+    length = predicted.norm(dim=1, keepdim=True)
+    opinions = [
+        15 * x @ own.T for x in (target / target.norm(dim=1, keepdim=True), predicted / length)
+    ]
+    wanted, said = opinions[0].softmax(1), opinions[1].log_softmax(1)
+    torch.testing.assert_close(
+        parts["classifier_distillation"], -0.7 * (wanted * said).sum(1).mean()
+    )
+    margin = 0.35 * torch.nn.functional.one_hot(batch["speakers"], 8)
+    said = (30 * (predicted / length @ own.T - margin)).log_softmax(
+        1
+    )  # the weights are at their start
+    own_speaker = said[torch.arange(4), batch["speakers"]]
+    torch.testing.assert_close(parts["am_softmax"], -0.8 * own_speaker.mean())
+    assert len(parts) == 8
+    # DDP waits for the gradient of every parameter.
+    sum(parts.values()).backward()
+    assert [n for n, p in student.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert all(weight.grad is None for weight in decoder.parameters())
+
+
+def test_a_wrong_feature_decoder_is_refused(folder, normalized_decoder, loudness):
+    import shutil
+
+    config = every_loss(folder, normalized_decoder, "no")
+    pairs = load_pairs(config.dataset, "train", config.cache)
+    shutil.copytree(config.feature_decoder, folder / "foreign_features")
+    path = folder / "foreign_features" / "config.json"
+    path.write_text(path.read_text().replace('"dlib"', '"arcface"'))
+    for name, error, sentence in (
+        ("foreign_features", ValueError, "feature decoder: arcface, data set: dlib"),
+        ("nowhere", FileNotFoundError, "name its final/normalized_decoder"),
+    ):
+        wrong = dataclasses.replace(config, feature_decoder=str(folder / name))
+        with pytest.raises(error, match=sentence):
+            train_voice_encoder.load_references(wrong, pairs, torch.device("cpu"))
 
 
 def test_interrupted_face_decoder_equals_uninterrupted(folder, face_decoder):
@@ -388,6 +488,12 @@ def test_learning_rate_rises_stays_and_falls():
     assert factors[0] == pytest.approx(0.1) and factors[9:50] == [1.0] * 41
     assert factors[75] == pytest.approx(0.5) and factors[99] < 0.01
     assert factors[50:] == sorted(factors[50:], reverse=True)
+
+
+def test_learning_rate_falls_in_stairs():
+    config = Training(steps=100, warmup_steps=2, decay_share=0.0, decay_factor=0.5, decay_every=40)
+    factors = [learning_rate_factor(config, step) for step in range(100)]
+    assert factors == [0.5, *[1.0] * 39, *[0.5] * 40, *[0.25] * 20]
 
 
 def test_filter_bank_hears_its_bands(folder):

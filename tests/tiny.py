@@ -26,6 +26,20 @@ def tiny_voice_encoder_config(model_type: str = "wav2vec2", **kwargs) -> dict:
     }
 
 
+def tiny_spectrogram_encoder_config(**kwargs) -> dict:
+    """The paper's encoder with three convolutions, 33 frequencies and 400 frames a second."""
+    return {
+        "model_type": "speech2face-spectrogram",
+        "window_length": 60,
+        "hop_length": 40,
+        "fft_size": 64,
+        "conv_channels": [4, 4, 6],
+        "conv_strides": [1, 1, 2],
+        "time_pools": [1, 2, 1],
+        **kwargs,
+    }
+
+
 def tiny_config(**kwargs) -> Speech2FaceConfig:
     """A configuration with an 8-dimensional teacher and clips of half a second."""
     defaults = {
@@ -83,6 +97,7 @@ def tiny_pipeline(
     face_embedding_size: int = FACE_EMBEDDING_SIZE,
     with_normalized_decoder: bool = False,
     with_face_traits: bool = False,
+    voice_encoder_config: dict | None = None,
     **kwargs,
 ):
     """A pipeline with random weights that makes 16x16 faces in two steps.
@@ -94,6 +109,7 @@ def tiny_pipeline(
         face_embedding_size: the teacher's.
         with_normalized_decoder: whether it has the paper's decoder, too, which makes 56x56 faces.
         with_face_traits: whether it says what a voice tells.
+        voice_encoder_config: the backbone; that of `tiny_config` if None.
         kwargs: further arguments of `Speech2FacePipeline`.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -102,7 +118,10 @@ def tiny_pipeline(
 
     mean = [0.1 * i for i in range(face_embedding_size)]
     voice_encoder = tiny_model(
-        seed, face_embedding_size=face_embedding_size, face_embedding_mean=mean
+        seed,
+        face_embedding_size=face_embedding_size,
+        face_embedding_mean=mean,
+        voice_encoder_config=voice_encoder_config or tiny_voice_encoder_config(),
     )
     channels = 4 if with_vae else 3 * patch**2
     unet = UNet2DConditionModel(

@@ -13,7 +13,13 @@ Tones and squares, for tests.
 """
 
 
-def write_cast(folder: Path, speakers: int = 8, pairs: int = 2, teacher: str = "dlib") -> Path:
+def write_cast(
+    folder: Path,
+    speakers: int = 8,
+    pairs: int = 2,
+    teacher: str = "dlib",
+    row_group_size: int | None = None,
+) -> Path:
     """Writes a data set whose men hum low, women high, and whose embeddings follow their gender.
 
     Args:
@@ -21,6 +27,7 @@ def write_cast(folder: Path, speakers: int = 8, pairs: int = 2, teacher: str = "
         speakers: in each split.
         pairs: of each speaker.
         teacher: named in the card.
+        row_group_size: pairs in a row group of Parquet; None for pyarrow's own choice.
 
     Returns:
         The folder.
@@ -63,5 +70,9 @@ def write_cast(folder: Path, speakers: int = 8, pairs: int = 2, teacher: str = "
                         "voice_parameters": {"pitch_hz": pitch_hz},
                     }
                 )
-        datasets.Dataset.from_list(rows).to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+        table = datasets.Dataset.from_list(rows)
+        table.to_parquet(
+            str(folder / f"{split}-00000-of-00001.parquet"),
+            **({} if row_group_size is None else {"batch_size": row_group_size}),
+        )
     return folder

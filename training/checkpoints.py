@@ -10,7 +10,9 @@ import dataclasses
 import math
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,48 @@ import torch
 from training.configuration import Training, load_configuration
 
 
+class TrainingFailed(RuntimeError):
+    """A training cannot go on; its sentence says what to change."""
+
+
 class Progress:
-    """How many steps are done; registered with Accelerate, so that a checkpoint knows."""
+    """How many steps are done, and which validation was the best so far.
+
+    Registered with Accelerate, so that a checkpoint knows.
+
+    Attributes:
+        step: steps that are done.
+        best: the best validation's figure, None before the first.
+        best_step: after which step that was.
+        worse_since: how many validations came after it.
+    """
 
     def __init__(self):
         self.step = 0
+        self.best: float | None = None
+        self.best_step: int | None = None
+        self.worse_since = 0
 
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step}
+    def validated(self, figure: float) -> bool:
+        """Takes the figure of a validation; whether it is the best so far."""
+        if self.best is not None and not figure > self.best:
+            self.worse_since += 1
+            return False
+        self.best, self.best_step, self.worse_since = figure, self.step, 0
+        return True
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.step = state["step"]
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
 
 class StopRequest:
-    """Turns Ctrl-C or a termination signal into "stop after this step", with a checkpoint."""
+    """Turns Ctrl-C or a termination signal into "stop after this step", with a checkpoint.
+
+    A signal may reach several processes at different steps: `agreed` makes them stop at the same.
+    """
 
     def __init__(self):
         self.asked = False
@@ -50,6 +79,105 @@ class StopRequest:
     def _ask(self, *_) -> None:
         self.asked = True
 
+    def agreed(self, accelerator: Any) -> bool:
+        """Whether any process was asked; all must call this at the same step."""
+        if accelerator.num_processes == 1:
+            return self.asked
+        if self.asked:
+            accelerator.set_trigger()
+        self.asked = accelerator.check_trigger()
+        return self.asked
+
+
+class Meter:
+    """How fast a training is, and what it waits for, since the last time somebody asked.
+
+    Args:
+        samples_per_step: of all processes.
+    """
+
+    def __init__(self, samples_per_step: int):
+        self.samples_per_step = samples_per_step
+        self._reset()
+
+    def _reset(self) -> None:
+        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Around a step: its waiting too, but neither validation nor checkpoint."""
+        start = time.perf_counter()
+        yield
+        self.steps, self.seconds = self.steps + 1, self.seconds + time.perf_counter() - start
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what asks for a batch."""
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
+
+    def read(self, device: torch.device) -> dict[str, float]:
+        """Samples a second of all processes, share of the time spent waiting, memory; starts anew.
+
+        Memory is the most that tensors took on a GPU, and what the process has on a CPU, GiB.
+        """
+        import psutil
+
+        if device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(device)
+        else:
+            memory = psutil.Process().memory_info().rss
+        seconds = max(self.seconds, 1e-9)
+        figures = {
+            "speed/samples_per_second": self.steps * self.samples_per_step / seconds,
+            "speed/waiting_for_data": self.waited / seconds,
+            "speed/memory_gib": memory / 2**30,
+        }
+        self._reset()
+        return figures
+
+
+@contextmanager
+def failures_explained(config: Training, progress: Progress) -> Iterator[None]:
+    """Turns what a configuration can mend into a sentence that says how.
+
+    Raises:
+        TrainingFailed: instead of an out-of-memory error, and of the `FloatingPointError` that
+            `check_finite` raises.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        raise TrainingFailed(
+            f"{error} in step {progress.step + 1}: lower learning_rate "
+            f"({config.learning_rate:g}) or max_grad_norm ({config.max_grad_norm:g}), or set "
+            f'mixed_precision to "no"{_where_to_continue(config)}'
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not any(
+            sign in str(error)
+            for sign in ("can't allocate memory", "not enough memory", "signal: Killed")
+        ):
+            raise
+        half = max(1, config.batch_size // 2)
+        raise TrainingFailed(
+            f"out of memory in step {progress.step + 1}: set batch_size to {half} and "
+            f"gradient_accumulation to {2 * config.gradient_accumulation}, shorten the clips, or "
+            f"set gradient_checkpointing to true{_where_to_continue(config)}"
+        ) from error
+
+
+def check_finite(values: Any, what: str) -> None:
+    """Raises FloatingPointError if any of the values is NaN or infinite, before it is learnt."""
+    if not np.isfinite(values).all():
+        raise FloatingPointError(f"{what} NaN or infinite")
+
+
+def _where_to_continue(config: Training) -> str:
+    found = list_checkpoints(config.output)
+    return f"; the same command continues from {found[-1]}" if found else ""
+
 
 def seed_of_step(seed: int, step: int, process: int = 0) -> int:
     """A seed for everything random in one step of one process; a pure function."""
@@ -62,16 +190,23 @@ def list_checkpoints(output: str | Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name[11:]))
 
 
-def save_checkpoint(accelerator: Any, config: Training, step: int) -> Path:
-    """Writes `checkpoint-{step}` in one move, then removes the oldest beyond `keep_checkpoints`."""
+def save_checkpoint(
+    accelerator: Any, config: Training, step: int, best_step: int | None = None
+) -> Path:
+    """Writes `checkpoint-{step}` in one move, then removes the oldest beyond `keep_checkpoints`.
+
+    That of the best step is never removed.
+    """
     folder = Path(config.output) / f"checkpoint-{step}"
     work = folder.with_name(folder.name + ".part")
     accelerator.save_state(str(work))
+    accelerator.wait_for_everyone()  # each process writes its part
     if accelerator.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
         for old in list_checkpoints(config.output)[: -max(1, config.keep_checkpoints)]:
-            shutil.rmtree(old)
+            if old.name != f"checkpoint-{best_step}":
+                shutil.rmtree(old)
     accelerator.wait_for_everyone()
     return folder
 
@@ -90,30 +225,74 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
 def learning_rate_factor(config: Training, step: int) -> float:
     """Share of the highest learning rate at a step: linear warm-up, constant, cosine to 0.
 
-    Constant for long, so that a run that is stopped early is still a good one (arXiv 2405.18392).
+    Constant for long, so that a run that is stopped early is still a good one (arXiv 2405.18392);
+    or falling in stairs all along, where the configuration has a `decay_factor` below 1.
     """
+    stairs = config.decay_factor ** (step // config.decay_every)
     if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
+        return stairs * (step + 1) / config.warmup_steps
     decay_steps = max(1, round(config.decay_share * config.steps))
     into_decay = max(0.0, (step - (config.steps - decay_steps)) / decay_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, into_decay)))
+    return stairs * 0.5 * (1 + math.cos(math.pi * min(1.0, into_decay)))
 
 
 def set_learning_rate(optimizer: Any, config: Training, step: int) -> float:
-    """Sets the learning rate of a step on every group, and returns it."""
-    rate = config.learning_rate * learning_rate_factor(config, step)
+    """Sets the learning rate of a step on every group, and returns that of most parts."""
+    factor = learning_rate_factor(config, step)
     for group in optimizer.param_groups:
-        group["lr"] = rate
-    return rate
+        group["lr"] = factor * (group.get("highest_lr") or config.learning_rate)
+    return factor * config.learning_rate
 
 
-def parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict]:
-    """Weight decay on matrices and kernels, none on biases, norms and scores."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+def parameter_groups(
+    module: torch.nn.Module, weight_decay: float, learning_rates: dict[str, float] | None = None
+) -> list[dict]:
+    """Weight decay on matrices and kernels, none on biases, norms and scores.
+
+    Args:
+        module: to train.
+        weight_decay: of matrices and kernels.
+        learning_rates: the highest of parts, by the beginning of their parameters' names; of
+            several that fit, the longest counts. All others have the training's.
+
+    Raises:
+        ValueError: if a part has no parameter that is trained.
+    """
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    rates = learning_rates or {}
+    parts = {
+        name: max((part for part in rates if begins(name, part)), key=len, default="")
+        for name, _ in named
+    }
+    unused = sorted(set(rates) - set(parts.values()))
+    if unused:
+        raise ValueError(f"learning_rates: {unused[0]!r} names no part that is trained")
+    groups = [
+        {
+            "params": [p for name, p in named if parts[name] == part and (p.ndim > 1) == matrices],
+            "weight_decay": weight_decay if matrices else 0.0,
+            "highest_lr": rates.get(part),
+        }
+        for part in sorted(set(parts.values()))
+        for matrices in (True, False)
     ]
+    return [group for group in groups if group["params"]]
+
+
+def begins(name: str, part: str) -> bool:
+    """Whether a parameter belongs to a part: "layers.10.bias" does not to "layers.1"."""
+    return name == part or name.startswith(f"{part}.")
+
+
+def optimizer_of(
+    config: Training, module: torch.nn.Module, learning_rates: dict[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW over a module's trained parameters, as the configuration and `learning_rates` say."""
+    return torch.optim.AdamW(
+        parameter_groups(module, config.weight_decay, learning_rates),
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_eps,
+    )
 
 
 def average_of(config: Training, module: torch.nn.Module) -> Any:
@@ -172,6 +351,18 @@ def run_command(
         train: takes the configuration; starts a run or continues a stopped one.
         export: takes the configuration, a checkpoint and the folder to write its model to.
     """
+    parser = training_parser()
+    options = parser.parse_args(arguments)
+    with refusing(parser):
+        config = configuration_of(options, kind)
+        if options.export:
+            export(config, *options.export)
+        else:
+            train(config)
+
+
+def training_parser() -> argparse.ArgumentParser:
+    """What every training may be told on its command line."""
     parser = argparse.ArgumentParser(description="Train, or continue a stopped run.")
     parser.add_argument("config", help="YAML file, see training/configs/")
     parser.add_argument("--dataset", help="train on this one instead of the configuration's")
@@ -182,14 +373,22 @@ def run_command(
         metavar=("CHECKPOINT", "FOLDER"),
         help="write a checkpoint's model only",
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def configuration_of(options: argparse.Namespace, kind: type) -> Any:
+    """The configuration that the options name, with what they put in its place."""
+    given = {"dataset": options.dataset, "output": options.output}
+    given = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(load_configuration(options.config, kind), **given)
+
+
+@contextmanager
+def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Ends the command with one sentence, where something was wrong that a user can change."""
     try:
-        given = {"dataset": options.dataset, "output": options.output}
-        given = {name: value for name, value in given.items() if value is not None}
-        config = dataclasses.replace(load_configuration(options.config, kind), **given)
-        if options.export:
-            export(config, *options.export)
-        else:
-            train(config)
+        yield
     except (ValueError, FileNotFoundError) as error:
         parser.exit(2, f"{error}\n")
+    except TrainingFailed as error:
+        parser.exit(1, f"{error}\n")

@@ -50,8 +50,17 @@ class VoiceEncoderLosses:
         cosine: one minus the cosine between centred embeddings.
         normalised_l2: squared distance between unit vectors.
         info_nce: symmetric InfoNCE within the batch.
-        distillation: one minus the cosine to the voice teacher; 0 needs no voice teacher.
+        distillation: one minus the cosine to the voice teacher's embedding.
+        feature_l1: difference of what `feature_decoder`'s first layer makes of the embeddings,
+            summed over its features.
+        classifier_distillation: cross-entropy between the classifications of true and predicted
+            embedding by the training speakers' prototypes.
+        am_softmax: additive-margin softmax over the training speakers.
         temperature: of InfoNCE.
+        classifier_temperature: T of the classifier's distillation.
+        classifier_scale: by what cosines to the prototypes are multiplied to stand in for logits.
+        am_softmax_scale: s of AM-softmax.
+        am_softmax_margin: its m, of a cosine.
     """
 
     mse: float = 1.0
@@ -59,7 +68,59 @@ class VoiceEncoderLosses:
     normalised_l2: float = 0.0
     info_nce: float = 0.1
     distillation: float = 0.0
+    feature_l1: float = 0.0
+    classifier_distillation: float = 0.0
+    am_softmax: float = 0.0
     temperature: float = 0.1
+    classifier_temperature: float = 2.0
+    classifier_scale: float = 30.0
+    am_softmax_scale: float = 30.0
+    am_softmax_margin: float = 0.35
+
+    def __post_init__(self):
+        values = dataclasses.asdict(self)
+        for name, value in values.items():
+            if name.endswith(("temperature", "scale")) and value <= 0:
+                raise ValueError(f"losses.{name} must be above 0, got {value}")
+            if value < 0:
+                raise ValueError(f"losses.{name} must be at least 0, got {value}")
+        if not any(values[name] for name in self.weights()):
+            raise ValueError(f"no loss has a weight: set one of {', '.join(self.weights())}")
+
+    def weights(self) -> list[str]:
+        """The names of the weights; the other fields are what losses are told."""
+        told = ("temperature", "scale", "margin")
+        return [f.name for f in dataclasses.fields(self) if not f.name.endswith(told)]
+
+
+@dataclass
+class VoiceTeacher:
+    """Who a voice encoder learns voices from; see `training.voice_teacher`.
+
+    In YAML `voice_teacher: ge2e` says the same as `voice_teacher: {backend: ge2e}`.
+
+    Attributes:
+        backend: "ge2e", "xvector", or one added to `training.voice_teacher.BACKENDS`.
+        model: folder or Hub name of its weights, where it does not bring its own.
+    """
+
+    backend: str = "ge2e"
+    model: str | None = None
+
+    def __post_init__(self):
+        from training.voice_teacher import BACKENDS
+
+        if self.backend not in BACKENDS:
+            raise ValueError(
+                f"unknown voice teacher {self.backend!r}: choose among {', '.join(BACKENDS)}"
+            )
+        if BACKENDS[self.backend].takes_model and self.model is None:
+            raise ValueError(
+                f"the voice teacher {self.backend} needs a model: write "
+                f"voice_teacher: {{backend: {self.backend}, model: a folder or a name on the Hub}}"
+            )
+        if self.model is not None and not BACKENDS[self.backend].takes_model:
+            raise ValueError(f"the voice teacher {self.backend} brings its own: name no model")
 
 
 @dataclass
@@ -78,8 +139,13 @@ class Training:
         learning_rate: the highest.
         warmup_steps: in which the learning rate rises from 0.
         decay_share: last share of the steps, in which the learning rate falls to 0 as a cosine.
-        weight_decay: AdamW's, on matrices only.
-        max_grad_norm: to which gradients are clipped.
+        decay_factor: by which the learning rate is multiplied after every `decay_every` steps.
+        decay_every: steps.
+        weight_decay: AdamW's, on matrices only; without it AdamW is Adam.
+        adam_beta1: decay of AdamW's mean of gradients.
+        adam_beta2: decay of its mean of squared gradients.
+        adam_eps: what it adds to their root.
+        max_grad_norm: to which gradients are clipped; `.inf` does not clip.
         mixed_precision: "no" or "bf16".
         log_every: steps between lines in TensorBoard.
         validate_every: steps between validations.
@@ -98,7 +164,12 @@ class Training:
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     decay_share: float = 0.5
+    decay_factor: float = 1.0
+    decay_every: int = 10_000
     weight_decay: float = 0.01
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_eps: float = 1e-8
     max_grad_norm: float = 1.0
     mixed_precision: str = "bf16"
     log_every: int = 20
@@ -114,9 +185,12 @@ class Training:
             )
         if self.save_dtype not in ("float16", "float32"):
             raise ValueError(f'save_dtype must be "float16" or "float32", got {self.save_dtype!r}')
-        for name in ("steps", "batch_size", "gradient_accumulation", "log_every", "validate_every"):
+        counts = ("steps", "batch_size", "gradient_accumulation", "log_every", "validate_every")
+        for name in (*counts, "decay_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.decay_factor <= 1:
+            raise ValueError(f"decay_factor must be above 0, at most 1, got {self.decay_factor}")
 
 
 @dataclass
@@ -124,23 +198,45 @@ class VoiceEncoderTraining(Training):
     """How a voice encoder is trained.
 
     Attributes:
+        streaming: read speech from the data set's Parquet files as it is needed, on the Hub or in
+            the folder, instead of decoding it once into the cache.
+        workers: processes that make batches ahead; 0 makes them between the steps.
         model: arguments of `Speech2FaceConfig`, `voice_encoder_config` among them; what follows
             from the data set (teacher, mean) is filled in.
+        frozen: parts that are not trained, by the beginning of their parameters' names, such as
+            "voice_encoder.feature_extractor".
+        learning_rates: the highest of single parts, likewise named; the others have
+            `learning_rate`.
+        gradient_checkpointing: compute the backbone's layers twice, and keep less of them.
+        early_stopping: end after so many validations without a better `best_metric`; None trains
+            all steps.
+        best_metric: figure of a validation by which the best checkpoint is chosen, and kept.
         pretrained: a voice encoder on the Hub or in a folder to start from, or None.
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.
-        voice_teacher: "ge2e", or None.
+        voice_teacher: who `losses.distillation` learns from, a backend's name or more; or None.
+        feature_decoder: folder of a trained `NormalizedFaceDecoder`, whose first layer
+            `losses.feature_l1` compares by; or None. Its embeddings were centred by its own
+            training set's mean, so train it on the same data set.
         losses: their weights.
         augmentation: of the speech; None trains on it as it is.
         validation_pairs: how many pairs a validation listens to at most.
     """
 
+    streaming: bool = False
+    workers: int = 0
     model: dict[str, Any] = field(default_factory=dict)
+    frozen: list[str] = field(default_factory=list)
+    learning_rates: dict[str, float] = field(default_factory=dict)
+    gradient_checkpointing: bool = False
+    early_stopping: int | None = None
+    best_metric: str = "verification_auc"
     pretrained: str | None = None
     filter_bank: str = "none"
     crop_seconds: float = 4.0
-    voice_teacher: str | None = None
+    voice_teacher: VoiceTeacher | str | None = None
+    feature_decoder: str | None = None
     losses: VoiceEncoderLosses = field(default_factory=VoiceEncoderLosses)
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     validation_pairs: int = 600
@@ -151,10 +247,25 @@ class VoiceEncoderTraining(Training):
             raise ValueError(
                 f'filter_bank must be "none", "frozen" or "trained", got {self.filter_bank!r}'
             )
-        if self.voice_teacher not in (None, "ge2e"):
-            raise ValueError(f'voice_teacher must be "ge2e" or null, got {self.voice_teacher!r}')
+        if isinstance(self.voice_teacher, str):
+            self.voice_teacher = VoiceTeacher(self.voice_teacher)
         if self.losses.distillation and self.voice_teacher is None:
             raise ValueError("losses.distillation needs a voice_teacher: set it to ge2e")
+        if self.voice_teacher is not None and not self.losses.distillation:
+            raise ValueError(
+                "a voice_teacher is named but losses.distillation is 0: give it a weight, or name "
+                "no teacher"
+            )
+        if self.losses.feature_l1 and self.feature_decoder is None:
+            raise ValueError(
+                "losses.feature_l1 needs a feature_decoder: name the folder normalized_decoder/ "
+                "of one trained by training.train_normalized_decoder"
+            )
+        if self.feature_decoder is not None and not self.losses.feature_l1:
+            raise ValueError(
+                "a feature_decoder is named but losses.feature_l1 is 0: give it a weight, or name "
+                "no decoder"
+            )
 
 
 @dataclass
@@ -172,6 +283,7 @@ class DiffusionTraining(Training):
         guidance_scale: in a sample sheet; the pipeline's is given to `assemble_checkpoint`.
     """
 
+    adam_beta2: float = 0.99
     pixels: int = 64
     flip: float = 0.0
     embedding_noise: float = 0.2
@@ -283,6 +395,7 @@ class NormalizedDecoderTraining(Training):
         sample_every: steps between sample sheets.
     """
 
+    adam_beta2: float = 0.99
     model: dict[str, Any] = field(default_factory=dict)
     losses: NormalizedDecoderLosses = field(default_factory=NormalizedDecoderLosses)
     embedding_noise: float = 0.2
@@ -325,7 +438,7 @@ def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
             f"unknown key {unknown[0]!r} in {where}: choose among {', '.join(sorted(fields))}"
         )
     losses = NormalizedDecoderLosses if kind is NormalizedDecoderTraining else VoiceEncoderLosses
-    nested = {"losses": losses, "augmentation": Augmentation}
+    nested = {"losses": losses, "augmentation": Augmentation, "voice_teacher": VoiceTeacher}
     arguments = {}
     for name, value in values.items():
         if name in nested and isinstance(value, dict):

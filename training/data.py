@@ -88,11 +88,33 @@ def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
     """
     teacher = teacher_of(dataset)
     table = open_split(dataset, split, cache)
-    folder = Path(cache) / f"{_fingerprint(table, pixels)}-{split}-{pixels}"
+    name = fingerprint(table["pair_id"][:], pixels, table.info.dataset_size, 2)
+    folder = Path(cache) / f"{name}-{split}-{pixels}"
     if not (folder / "complete").exists():
         _decode(table, folder, pixels)
+    return pairs_of(
+        table,
+        teacher,
+        folder,
+        Pairs,
+        faces=np.load(folder / "faces.npy", mmap_mode="r"),
+        samples=np.load(folder / "samples.npy", mmap_mode="r"),
+        ends=np.load(folder / "ends.npy"),
+    )
+
+
+def pairs_of(table: Any, teacher: str, folder: Path, kind: type, **stored: Any) -> Any:
+    """The pairs of a table: what its small columns say, and what is stored beside them.
+
+    Args:
+        table: columns by name, `column_names` and a length.
+        teacher: name of the recogniser.
+        folder: where the decoded files lie.
+        kind: `Pairs`, or a class that adds to it.
+        stored: its further attributes.
+    """
     names, speakers = np.unique(np.asarray(table["speaker_id"]), return_inverse=True)
-    return Pairs(
+    return kind(
         folder=folder,
         teacher=teacher,
         speakers=speakers,
@@ -104,9 +126,7 @@ def load_pairs(dataset: str, split: str, cache: str, pixels: int = 64) -> Pairs:
         voice_sources=np.asarray([v.split("/")[0] for v in column_of(table, "voice_id", "")]),
         traits=column_of(table, "traits", {}),
         voice_parameters=column_of(table, "voice_parameters", {}),
-        faces=np.load(folder / "faces.npy", mmap_mode="r"),
-        samples=np.load(folder / "samples.npy", mmap_mode="r"),
-        ends=np.load(folder / "ends.npy"),
+        **stored,
     )
 
 
@@ -226,13 +246,33 @@ def open_split(dataset: str, split: str, cache: str) -> Any:
     return table.cast(Features({**table.features, **present}))
 
 
-def _fingerprint(table: Any, pixels: int) -> str:
-    key = json.dumps([table["pair_id"][:], pixels, table.info.dataset_size, 2])
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+def read_speech(encoded: bytes, pair_id: str) -> np.ndarray:
+    """Decodes a recording to (samples,) int16.
+
+    Raises:
+        ValueError: if it is not mono speech at 16 kHz.
+    """
+    import soundfile
+
+    speech, rate = soundfile.read(io.BytesIO(encoded), dtype="int16")
+    if rate != SAMPLING_RATE or speech.ndim != 1:
+        raise ValueError(
+            f"expected mono speech at {SAMPLING_RATE} Hz in pair {pair_id}, got {rate} Hz and "
+            f"{1 if speech.ndim == 1 else speech.shape[1]} channels: build the data set again"
+        )
+    return speech
+
+
+def fingerprint(*content: Any) -> str:
+    """A short name of what JSON can write: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _decode(table: Any, folder: Path, pixels: int) -> None:
-    """Writes faces.npy, samples.npy and ends.npy; the folder is there only when it is whole."""
+    """Writes faces.npy, samples.npy and ends.npy; the folder is there only when it is whole.
+
+    Neither speech nor faces are ever in memory as a whole.
+    """
     import soundfile
     from PIL import Image
     from tqdm import tqdm
@@ -243,21 +283,22 @@ def _decode(table: Any, folder: Path, pixels: int) -> None:
     faces = np.lib.format.open_memmap(
         work / "faces.npy", "w+", np.uint8, (len(table), 3, pixels, pixels)
     )
-    recordings = []
+    lengths = [
+        soundfile.info(io.BytesIO(audio["bytes"])).frames
+        for audio in tqdm(table.select_columns("audio")["audio"], desc="reading lengths")
+    ]
+    ends = np.cumsum([0, *lengths])
+    samples = np.lib.format.open_memmap(work / "samples.npy", "w+", np.int16, (int(ends[-1]),))
     for index, row in enumerate(tqdm(table, desc="decoding speech and faces", unit="pair")):
-        speech, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="int16")
-        if rate != SAMPLING_RATE or speech.ndim != 1:
-            raise ValueError(
-                f"expected mono speech at 16000 Hz in pair {row['pair_id']}, got {rate}"
-            )
-        recordings.append(speech)
+        speech = read_speech(row["audio"]["bytes"], row["pair_id"])
+        samples[ends[index] : ends[index + 1]] = speech
         face = Image.open(io.BytesIO(row["face"]["bytes"])).convert("RGB")
         # BOX averages areas: no ringing, and each pixel of the source counts once.
         method = Image.Resampling.BOX if pixels <= face.width else Image.Resampling.BICUBIC
         faces[index] = np.asarray(face.resize((pixels, pixels), method)).transpose(2, 0, 1)
     faces.flush()
-    np.save(work / "samples.npy", np.concatenate(recordings))
-    np.save(work / "ends.npy", np.cumsum([0, *map(len, recordings)]))
+    samples.flush()
+    np.save(work / "ends.npy", ends)
     (work / "complete").touch()
     shutil.rmtree(folder, ignore_errors=True)
     work.rename(folder)

@@ -19,7 +19,7 @@ from training.checkpoints import (
     average_of,
     averaged,
     log_sheet,
-    parameter_groups,
+    optimizer_of,
     resume,
     run_command,
     save_checkpoint,
@@ -112,7 +112,7 @@ def fit(
         batches = FaceBatches(
             config, pairs, latents, accelerator.process_index, accelerator.num_processes
         )
-    optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
+    optimizer = optimizer_of(config, decoder)
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average, progress = average_of(config, decoder), Progress()
     accelerator.register_for_checkpointing(average, progress)
@@ -393,7 +393,7 @@ def write_checkpoint(
     folder: str,
 ) -> None:
     """Reads a checkpoint's weights into a decoder, and writes what `finish` would."""
-    optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
+    optimizer = optimizer_of(config, decoder)
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average = average_of(config, decoder)
     accelerator.register_for_checkpointing(average, Progress())

@@ -22,7 +22,7 @@ from training.checkpoints import (
     average_of,
     averaged,
     log_sheet,
-    parameter_groups,
+    optimizer_of,
     resume,
     run_command,
     save_checkpoint,
@@ -67,7 +67,7 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
     teacher = load_teacher(pairs.teacher, accelerator.device)
     decoder = build_decoder(config, pairs, targets)
     texture_shape = decoder.texture_shape.clone()
-    optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
+    optimizer = optimizer_of(config, decoder)
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average, progress = average_of(config, decoder), Progress()
     accelerator.register_for_checkpointing(average, progress)
@@ -353,7 +353,7 @@ def export(config: NormalizedDecoderTraining, checkpoint: str, folder: str) -> N
     accelerator = Accelerator(mixed_precision="no")
     pairs, targets = load_targets(config.dataset, "train", config.cache, face_size(config))
     decoder = build_decoder(config, pairs, targets)
-    optimizer = torch.optim.AdamW(parameter_groups(decoder, config.weight_decay), betas=(0.9, 0.99))
+    optimizer = optimizer_of(config, decoder)
     decoder, optimizer = accelerator.prepare(decoder, optimizer)
     average = average_of(config, decoder)
     accelerator.register_for_checkpointing(average, Progress())

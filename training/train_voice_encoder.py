@@ -1,11 +1,13 @@
 """Trains a voice encoder: `accelerate launch -m training.train_voice_encoder CONFIG.yaml`.
 
-Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's.
+Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, C speakers of
+the training set.
 """
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +16,72 @@ import torch
 from torch import Tensor, nn
 
 from training import losses
-from training.augmentation import augment, crop
 from training.checkpoints import (
+    Meter,
     Progress,
     StopRequest,
-    parameter_groups,
+    begins,
+    check_finite,
+    configuration_of,
+    failures_explained,
+    optimizer_of,
+    refusing,
     resume,
-    run_command,
     save_checkpoint,
     seed_of_step,
     set_learning_rate,
     steps_to_go,
+    training_parser,
 )
 from training.configuration import VoiceEncoderTraining
-from training.data import SAMPLING_RATE, Pairs, load_pairs, speakers_of_batch
-from training.measures import association, retrieval, similarity
-
-VALIDATION_BATCH = 32
-RECALL_AT = (1, 5, 10)
+from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
+from training.streaming import stream_pairs
+from training.voice_batches import VoiceBatches, in_order
+from training.voice_encoder_hub import check_can_push, push, write_card
+from training.voice_validation import figure_named, figures_of, in_words, predict, validate
 
 
 class VoiceStudent(nn.Module):
-    """The voice encoder, and beside it the head that copies the voice teacher and is not shipped.
+    """The voice encoder, and beside it what only its losses need and is not shipped.
+
+    The head that copies the voice teacher, and AM-softmax's class weights. These are learnt, as in
+    their paper, and start as the speakers' prototypes: from the first step a voice is drawn to
+    where its face is. Either exists only if its loss is used, since DDP waits for the gradient of
+    every parameter.
 
     Args:
         model: a `Speech2FaceModel`.
         voice_embedding_size: V, or None without a voice teacher.
+        prototypes: (C, D), of which AM-softmax's class weights are a copy; None without that loss.
     """
 
-    def __init__(self, model: nn.Module, voice_embedding_size: int | None):
+    def __init__(
+        self,
+        model: nn.Module,
+        voice_embedding_size: int | None,
+        prototypes: Tensor | None = None,
+    ):
         super().__init__()
         self.model = model
-        pooled_size = 2 * model.config.voice_encoder_config.hidden_size
         self.voice_head = (
-            nn.Linear(pooled_size, voice_embedding_size) if voice_embedding_size else None
+            nn.Linear(model.pooled_size, voice_embedding_size) if voice_embedding_size else None
         )
+        self.speaker_weights = None if prototypes is None else nn.Parameter(prototypes.clone())
 
-    def forward(self, input_values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Normalised speech (B, T) to face embeddings (B, D) and voice embeddings (B, V)."""
+    def forward(self, input_values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Normalised speech (B, T) to face embeddings (B, D), and what the losses' own parts say.
+
+        That is "voice" (B, V), the voice embeddings, and "speakers" (B, C), the cosines of the face
+        embeddings and the class weights.
+        """
         output = self.model(input_values)
-        voice = self.voice_head(output.pooled) if self.voice_head is not None else None
-        return output.face_embeddings, voice
+        face, heads = output.face_embeddings, {}
+        if self.voice_head is not None:
+            heads["voice"] = self.voice_head(output.pooled)
+        if self.speaker_weights is not None:
+            with torch.autocast(face.device.type, enabled=False):  # in bf16 1 is next to 0.996
+                heads["speakers"] = losses.cosines(face.float(), self.speaker_weights)
+        return face, heads
 
 
 def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path | None:
@@ -68,9 +95,11 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
         The folder `final/` of the finished model, or None if the run was stopped before its end.
     """
     from accelerate import Accelerator
+    from accelerate.utils import set_seed
     from tqdm import tqdm
 
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation,
         log_with="tensorboard",
@@ -78,11 +107,10 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     )
     # 1. Data, model, optimiser
     with accelerator.main_process_first():
-        pairs = load_pairs(config.dataset, "train", config.cache)
-        validation = load_pairs(config.dataset, "validation", config.cache)
+        pairs, validation = load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
-    optimizer = torch.optim.AdamW(parameter_groups(student, config.weight_decay))
+    optimizer = optimizer_of(config, student, learning_rates_of(config))
     student, optimizer = accelerator.prepare(student, optimizer)
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
@@ -91,27 +119,36 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     batches = VoiceBatches(
         config, pairs, voices, accelerator.process_index, accelerator.num_processes
     )
-    variance = float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    references = load_references(config, pairs, accelerator.device)
+    parts_of_step = config.gradient_accumulation
+    meter = Meter(config.batch_size * parts_of_step * accelerator.num_processes)
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
-    with StopRequest() as stop:
-        for step in steps_to_go(progress, config, stop_at_step):
-            torch.manual_seed(seed_of_step(config.seed, step, accelerator.process_index))
+    with StopRequest() as stop, failures_explained(config, progress):
+        first, last = progress.step * parts_of_step, config.steps * parts_of_step
+        coming = in_order(batches, first, last, accelerator.device)
+        to_go = () if _is_done(progress, config) else steps_to_go(progress, config, stop_at_step)
+        for step in to_go:
+            # NumPy's too: transformers draws SpecAugment's masks with it
+            set_seed(seed_of_step(config.seed, step, accelerator.process_index) % 2**32)
             rate = set_learning_rate(optimizer, config, step)
             student.train()
-            for part in range(config.gradient_accumulation):
-                batch = batches(step * config.gradient_accumulation + part, accelerator.device)
-                with accelerator.accumulate(student):
-                    predicted, voice = student(batch["input_values"])  # (B, D), (B, V)
-                    parts = weighted_losses(config, predicted, voice, batch, variance)
-                    accelerator.backward(sum(parts.values()))
-                    if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(
-                            student.parameters(), config.max_grad_norm
-                        )
-                    optimizer.step()
-                    optimizer.zero_grad()
+            with meter.step():
+                for _ in range(parts_of_step):
+                    with meter.waiting():
+                        batch = next(coming)
+                    with accelerator.accumulate(student):
+                        predicted, heads = student(batch["input_values"])  # (B, D), ...
+                        parts = weighted_losses(config, predicted, heads, batch, references)
+                        accelerator.backward(sum(parts.values()))
+                        if accelerator.sync_gradients:
+                            norm = accelerator.clip_grad_norm_(
+                                student.parameters(), config.max_grad_norm
+                            )
+                            check_finite(float(norm), "the gradient is")
+                        optimizer.step()
+                        optimizer.zero_grad()
             progress.step = step + 1
             bar.update()
 
@@ -119,28 +156,84 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
             if progress.step % config.log_every == 0:
                 values = {f"loss/{name}": value.item() for name, value in parts.items()}
                 bar.set_postfix({name[5:]: f"{value:.3f}" for name, value in values.items()})
-                accelerator.log(
-                    values | {"learning_rate": rate, "gradient_norm": float(norm)}, progress.step
-                )
-            if progress.step % config.validate_every == 0 and accelerator.is_main_process:
-                figures = validate(student, config, pairs, validation)
+                values |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                accelerator.log(values | meter.read(accelerator.device), progress.step)
+            best = False
+            if progress.step % config.validate_every == 0:
+                figures = validate(student, config, pairs, validation, accelerator)
                 accelerator.log({f"validation/{k}": v for k, v in figures.items()}, progress.step)
-                bar.write(f"step {progress.step}: {_in_words(figures)}")
-            last = stop.asked or progress.step in (config.steps, stop_at_step)
-            if progress.step % config.checkpoint_every == 0 or last:
-                save_checkpoint(accelerator, config, progress.step)
-            if stop.asked:
+                if accelerator.is_main_process:
+                    bar.write(f"step {progress.step}: {in_words(figures)}")
+                best = progress.validated(figure_named(config.best_metric, figures))
+            done = _is_done(progress, config)
+            if (
+                stop.agreed(accelerator)
+                or progress.step == stop_at_step
+                or best
+                or done
+                or (progress.step % config.checkpoint_every == 0)
+            ):
+                save_checkpoint(accelerator, config, progress.step, progress.best_step)
+            if stop.asked or done:
                 break
 
     # 4. The finished model
-    accelerator.end_training()
-    if progress.step < config.steps:
-        print(f"stopped at step {progress.step}: run the same command to continue")
+    if not _is_done(progress, config):
+        accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
+        accelerator.end_training()
         return None
+    if config.early_stopping:
+        resume(accelerator, config, Path(config.output) / f"checkpoint-{progress.best_step}")
     folder = Path(config.output) / "final"
+    state = accelerator.get_state_dict(student)  # whole, on whichever processes it was spread
     if accelerator.is_main_process:
-        finish(accelerator.unwrap_model(student), config, pairs, validation, folder)
+        student = build_student(config, pairs, voices)
+        student.load_state_dict(state)
+        finish(student, config, pairs, validation, folder, progress.step)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
     return folder
+
+
+def load_data(config: VoiceEncoderTraining) -> tuple[Pairs, Pairs]:
+    """The training and the validation split, decoded or streamed."""
+    if config.streaming:
+        return tuple(stream_pairs(config.dataset, s, config.cache) for s in SPLITS[:2])
+    return tuple(load_pairs(config.dataset, s, config.cache) for s in SPLITS[:2])
+
+
+def learning_rates_of(config: VoiceEncoderTraining) -> dict[str, float]:
+    """The learning rates of single parts, by their names in the student."""
+    return {name_in_student(part): rate for part, rate in config.learning_rates.items()}
+
+
+def name_in_student(part: str) -> str:
+    """A part of the model, as the student's parameters name it; heads are the student's own."""
+    return part if part in ("voice_head", "speaker_weights") else f"model.{part}"
+
+
+def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
+    """Excludes parts from training, and what no step would use.
+
+    Raises:
+        ValueError: for a part that the model does not have.
+    """
+    for part in parts:
+        of_part = [p for n, p in student.named_parameters() if begins(n, name_in_student(part))]
+        if not of_part:
+            raise ValueError(f"frozen: the model has no part {part!r}")
+        for parameter in of_part:
+            parameter.requires_grad_(False)
+    backbone = student.model.voice_encoder
+    augments = getattr(backbone.config, "apply_spec_augment", True)
+    if hasattr(backbone, "masked_spec_embed") and not augments:
+        backbone.masked_spec_embed.requires_grad_(False)  # several processes wait for its gradient
+
+
+def _is_done(progress: Progress, config: VoiceEncoderTraining) -> bool:
+    """Whether all steps are taken, or the validations have not become better for long enough."""
+    gave_up = config.early_stopping is not None and progress.worse_since >= config.early_stopping
+    return gave_up or progress.step >= config.steps
 
 
 def build_student(
@@ -164,7 +257,15 @@ def build_student(
         model.voice_encoder.set_attn_implementation("eager")
     if config.filter_bank != "none":
         start_as_filter_bank(model, learns=config.filter_bank == "trained")
-    return VoiceStudent(model, None if voices is None else voices.shape[1])
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    student = VoiceStudent(
+        model,
+        None if voices is None else voices.shape[1],
+        speaker_prototypes(pairs) if config.losses.am_softmax else None,
+    )
+    freeze(student, config.frozen)
+    return student
 
 
 @torch.no_grad()
@@ -179,6 +280,11 @@ def start_as_filter_bank(model: nn.Module, learns: bool) -> None:
         model: a `Speech2FaceModel` with a wav2vec2-like convolutional encoder.
         learns: whether the filters are trained further.
     """
+    if not hasattr(model.voice_encoder, "feature_extractor"):
+        raise ValueError(
+            "filter_bank needs a backbone with convolutions over the waveform, got "
+            f"{model.voice_encoder.config.model_type}: set filter_bank to none"
+        )
     layers = model.voice_encoder.feature_extractor.conv_layers
     kernels = layers[0].conv.weight  # (channels, 1, taps)
     channels, _, taps = kernels.shape
@@ -218,165 +324,94 @@ def _voices(pairs: Pairs, config: VoiceEncoderTraining) -> np.ndarray | None:
     return voices - voices.mean(0)  # centred, as faces are: a constant must not look like an answer
 
 
-class VoiceBatches:
-    """Training batches as a pure function of (seed, number of the batch).
+def speaker_prototypes(pairs: Pairs) -> Tensor:
+    """(C, D): the mean of each speaker's centred face embeddings."""
+    return torch.from_numpy(pairs.speaker_embeddings() - pairs.embeddings.mean(0))
 
-    A speaker's recording and face are drawn independently of each other: what one picture shows by
-    chance (light, expression) cannot be learnt with one recording.
+
+@dataclass
+class LossReferences:
+    """What the losses measure by, none of it trained.
+
+    Attributes:
+        variance: mean squared norm of the training faces' centred embeddings.
+        prototypes: (C, D) of the training speakers, or None if no loss asks for them.
+        feature_decoder: a frozen `NormalizedFaceDecoder`, or None.
     """
 
-    def __init__(
-        self,
-        config: VoiceEncoderTraining,
-        pairs: Pairs,
-        voices: np.ndarray | None,
-        process: int = 0,
-        processes: int = 1,
-    ):
-        self.config, self.pairs, self.voices = config, pairs, voices
-        self.process, self.processes = process, processes
-        self.rows = pairs.pairs_of_speakers()
-        self.centred = pairs.embeddings - pairs.embeddings.mean(0)
-
-    def __call__(self, number: int, device: torch.device) -> dict[str, Tensor]:
-        """Batch `number`: input_values (B, T), target (B, D), speakers (B,), voice (B, V)."""
-        config, pairs = self.config, self.pairs
-        number = number * self.processes + self.process
-        speakers = speakers_of_batch(config.seed, number, config.batch_size, len(self.rows))
-        rng = np.random.default_rng([config.seed, 2, number])
-        heard = np.asarray([rng.choice(self.rows[speaker]) for speaker in speakers])
-        seen = np.asarray([rng.choice(self.rows[speaker]) for speaker in speakers])
-        speed = config.augmentation.speed if config.augmentation else 0.0
-        samples = round(config.crop_seconds * SAMPLING_RATE)
-        speech = torch.from_numpy(
-            np.stack([crop(pairs.speech(row), samples, rng, speed) for row in heard])
-        )  # (B, T)
-        if config.augmentation:
-            generator = torch.Generator().manual_seed(seed_of_step(config.seed + 1, number))
-            speech = augment(speech, config.augmentation, generator, SAMPLING_RATE)
-        batch = {
-            "input_values": normalise(speech),
-            "target": torch.from_numpy(self.centred[seen]),
-            "speakers": torch.from_numpy(speakers),
-        }
-        if self.voices is not None:
-            batch["voice"] = torch.from_numpy(self.voices[heard])
-        return {name: value.to(device) for name, value in batch.items()}
+    variance: float
+    prototypes: Tensor | None = None
+    feature_decoder: nn.Module | None = None
 
 
-def normalise(speech: Tensor) -> Tensor:
-    """Zero mean and unit variance a row, as `Speech2FaceFeatureExtractor` gives it, (B, T)."""
-    speech = speech - speech.mean(-1, keepdim=True)
-    return speech / (speech.var(-1, keepdim=True, correction=0) + 1e-7).sqrt()
+def load_references(
+    config: VoiceEncoderTraining, pairs: Pairs, device: torch.device
+) -> LossReferences:
+    """What this configuration's losses measure by, on `device`.
+
+    Raises:
+        FileNotFoundError: if there is no such `feature_decoder`.
+        ValueError: if it decodes another teacher's embeddings.
+    """
+    references = LossReferences(
+        float(np.square(pairs.embeddings - pairs.embeddings.mean(0)).sum(1).mean())
+    )
+    if config.losses.classifier_distillation:
+        references.prototypes = speaker_prototypes(pairs).to(device)
+    if config.feature_decoder is not None:
+        from modeling_speech2face import NormalizedFaceDecoder
+
+        folder = Path(config.feature_decoder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"no feature_decoder in {folder}: train one with training.train_normalized_decoder "
+                "and name its final/normalized_decoder"
+            )
+        decoder = NormalizedFaceDecoder.from_pretrained(folder, torch_dtype=torch.float32)
+        check_same_teacher(feature_decoder=decoder.config.face_recogniser, data_set=pairs.teacher)
+        references.feature_decoder = decoder.to(device).eval().requires_grad_(False)
+    return references
 
 
 def weighted_losses(
     config: VoiceEncoderTraining,
     predicted: Tensor,
-    voice: Tensor | None,
+    heads: dict[str, Tensor],
     batch: dict[str, Tensor],
-    variance: float,
+    references: LossReferences,
 ) -> dict[str, Tensor]:
-    """Each loss whose weight is not 0, times its weight; their sum is minimised."""
-    target, weights = batch["target"], config.losses
+    """Each loss whose weight is not 0, times its weight; their sum is minimised.
+
+    Args:
+        config: of the run.
+        predicted: (B, D), see `VoiceStudent.forward`.
+        heads: see there.
+        batch: see `VoiceBatches`.
+        references: see `load_references`.
+    """
+    target, speakers, weights = batch["target"], batch["speakers"], config.losses
+
+    def logits(embeddings: Tensor) -> Tensor:  # (B, D) to (B, C), in place of a classifier's
+        return weights.classifier_scale * losses.cosines(embeddings, references.prototypes)
+
     terms = {
-        "mse": lambda: losses.mse_loss(predicted, target, variance),
+        "mse": lambda: losses.mse_loss(predicted, target, references.variance),
         "cosine": lambda: losses.cosine_loss(predicted, target),
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
-        "info_nce": lambda: losses.info_nce_loss(
-            predicted, target, batch["speakers"], weights.temperature
+        "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
+        "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
+        "feature_l1": lambda: losses.feature_l1_loss(
+            predicted, target, references.feature_decoder.features
         ),
-        "distillation": lambda: losses.distillation_loss(voice, batch["voice"]),
+        "classifier_distillation": lambda: losses.classifier_distillation_loss(
+            logits(predicted), logits(target), weights.classifier_temperature
+        ),
+        "am_softmax": lambda: losses.am_softmax_loss(
+            heads["speakers"], speakers, weights.am_softmax_scale, weights.am_softmax_margin
+        ),
     }
     used = {name: getattr(weights, name) for name in terms if getattr(weights, name)}
     return {name: weight * terms[name]() for name, weight in used.items()}
-
-
-@torch.no_grad()
-def predict(
-    student: nn.Module, pairs: Pairs, rows: Sequence[int], clip_seconds: float
-) -> np.ndarray:
-    """Centred predictions (rows, D) from the beginnings of recordings, looped to one clip."""
-    device = next(student.parameters()).device
-    samples = round(clip_seconds * SAMPLING_RATE)
-    student.eval()
-    predictions = []
-    for start in range(0, len(rows), VALIDATION_BATCH):
-        clips = [
-            np.resize(pairs.speech(r)[:samples], samples) for r in rows[start:][:VALIDATION_BATCH]
-        ]
-        speech = normalise(torch.from_numpy(np.stack(clips).astype(np.float32) / 32768))
-        predictions.append(student(speech.to(device))[0].float().cpu().numpy())
-    return np.concatenate(predictions)
-
-
-def validate(
-    student: nn.Module, config: VoiceEncoderTraining, pairs: Pairs, validation: Pairs
-) -> dict[str, float]:
-    """Figures on validation speakers: retrieval, verification, gender as the faces separate it.
-
-    Gender is read from a prediction by the direction between the mean faces of the training set's
-    women and men; nothing is fitted to predictions.
-    """
-    rows = _spread_over_speakers(validation, config.validation_pairs)
-    predicted = predict(student, validation, rows, config.crop_seconds)
-    mean = pairs.embeddings.mean(0)
-    return figures_of(predicted, rows, pairs, validation, mean)
-
-
-def figures_of(
-    predicted: np.ndarray, rows: np.ndarray, pairs: Pairs, validation: Pairs, mean: np.ndarray
-) -> dict[str, float]:
-    """See `validate`; `predicted` (rows, D) belongs to the pairs `rows` of `validation`."""
-    actual = validation.embeddings[rows] - mean
-    _, first = np.unique(validation.speakers[rows], return_index=True)  # one pair a speaker
-    gallery = (validation.speaker_embeddings() - mean)[validation.speakers[rows][first]]
-    genders = validation.genders[rows]
-    figures = _recognition(predicted[first], gallery, genders[first])
-    figures["cosine"] = float(similarity.cosines(predicted, actual).mean())
-    figures["explained"] = 1 - float(
-        np.square(predicted - actual).sum() / np.square(actual).sum()
-    )  # of the faces' variance; 0 for the mean face
-    if {"female", "male"} <= set(pairs.genders):
-        labelled = pairs.genders != ""
-        direction = similarity.centroid_direction(
-            pairs.embeddings[labelled], pairs.genders[labelled] == "male"
-        )
-        scores = predicted @ direction
-        figures["gender_auc"] = association.roc_auc(scores, genders == "male")
-        sources = validation.voice_sources[rows]
-        for source in sorted(set(sources) - {""}):
-            of = sources == source
-            figures[f"gender_auc/{source}"] = association.roc_auc(scores[of], genders[of] == "male")
-    return figures
-
-
-def _recognition(probes: np.ndarray, gallery: np.ndarray, genders: np.ndarray) -> dict[str, float]:
-    """Retrieval and verification; row i of the gallery is the right face of probe i.
-
-    Verification among one gender is left out where no genders are known.
-    """
-    speakers = np.arange(len(probes))
-    ranks = retrieval.ranks(probes, gallery, speakers, speakers)
-    recall, chance = retrieval.recall_curve(ranks, RECALL_AT)
-    compared = association.compare(
-        probes, gallery, speakers, speakers, {"same_gender": (genders, genders)}
-    )
-    figures = {
-        **{f"recall_at_{k}": float(share) for k, share in zip(RECALL_AT, recall, strict=True)},
-        **{f"chance_at_{k}": float(share) for k, share in zip(RECALL_AT, chance, strict=True)},
-        "gallery": len(gallery),
-        "verification_auc": association.verification_auc(compared),
-        "verification_auc_same_gender": association.verification_auc(compared, "same_gender"),
-    }
-    return {name: value for name, value in figures.items() if not math.isnan(value)}
-
-
-def _spread_over_speakers(pairs: Pairs, count: int) -> np.ndarray:
-    """At most `count` pairs: every speaker's first, then every speaker's second, and so on."""
-    of_speakers = pairs.pairs_of_speakers()
-    turns = [(turn, row) for rows in of_speakers for turn, row in enumerate(rows.tolist())]
-    return np.asarray([row for _, row in sorted(turns)][:count])
 
 
 def finish(
@@ -385,6 +420,7 @@ def finish(
     pairs: Pairs,
     validation: Pairs,
     folder: Path,
+    steps: int,
 ) -> dict[str, Any]:
     """Calibrates, estimates what a voice leaves open, and writes the model to `folder`.
 
@@ -409,12 +445,13 @@ def finish(
         "calibration": scale,
         "spread_of_draws": math.sqrt(drawn / float(actual.var(0).sum())),  # 1: as wide as the faces
         "speakers": len(validation.speaker_names),
-        "steps": config.steps,
+        "steps": steps,
     }
     model.to(getattr(torch, config.save_dtype)).save_pretrained(folder)
     model.feature_extractor.save_pretrained(folder)
     (folder / "validation.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"{folder}: {_in_words(figures)}")
+    write_card(folder, config, figures)
+    print(f"{folder}: {in_words(figures)}")
     return figures
 
 
@@ -422,24 +459,36 @@ def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:
     """Writes the model of a checkpoint as the end of the training would."""
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="no")
-    pairs = load_pairs(config.dataset, "train", config.cache)
-    validation = load_pairs(config.dataset, "validation", config.cache)
+    accelerator = Accelerator(cpu=True)
+    pairs, validation = load_data(config)
     student = build_student(config, pairs, _voices(pairs, config))
-    optimizer = torch.optim.AdamW(parameter_groups(student, config.weight_decay))
+    optimizer = optimizer_of(config, student, learning_rates_of(config))
     student, optimizer = accelerator.prepare(student, optimizer)
-    accelerator.register_for_checkpointing(Progress())
+    progress = Progress()
+    accelerator.register_for_checkpointing(progress)
     resume(accelerator, config, checkpoint)
-    finish(accelerator.unwrap_model(student), config, pairs, validation, Path(folder))
-
-
-def _in_words(figures: dict[str, float]) -> str:
-    shown = {k: v for k, v in figures.items() if not k.startswith("chance") or k == "chance_at_10"}
-    return ", ".join(f"{name} {value:.3g}" for name, value in shown.items())
+    finish(
+        accelerator.unwrap_model(student), config, pairs, validation, Path(folder), progress.step
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    run_command(arguments, VoiceEncoderTraining, train, export)
+    parser = training_parser()
+    parser.add_argument("--push-to-hub", metavar="REPO", help="put the finished model there")
+    parser.add_argument("--private", action="store_true", help="and let only its owner see it")
+    options = parser.parse_args(arguments)
+    with refusing(parser):
+        from accelerate import PartialState
+
+        config = configuration_of(options, VoiceEncoderTraining)
+        if options.export:
+            export(config, *options.export)
+            return
+        if options.push_to_hub:
+            check_can_push(options.push_to_hub)
+        folder = train(config)
+        if folder and options.push_to_hub and PartialState().is_main_process:
+            print(f"pushed to {push(folder, options.push_to_hub, options.private)}")
 
 
 if __name__ == "__main__":

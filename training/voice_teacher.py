@@ -1,51 +1,155 @@
-"""The voice teacher: GE2E, a speaker-verification network trained on much more speech than ships.
+"""Voice teachers: networks that tell speakers apart, trained on much more speech than ships.
 
-Wan et al., arXiv 1710.10467; weights and code from the package `resemblyzer` (Apache-2.0).
+A backend makes a teacher, which is a function: a waveform (samples,) float32 at 16 kHz, from -1 to
+1, to its embedding (V,) float32 of length 1. To add one of your own:
+
+    from training.voice_teacher import BACKENDS, Backend
+    BACKENDS["mine"] = Backend(load_mine, takes_model=False)
 """
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from training.data import Pairs
+from training.configuration import VoiceTeacher
+from training.data import SAMPLING_RATE, Pairs
 
 TARGET_DBFS = -30.0  # the level on which GE2E was trained
 WINDOWS_PER_SECOND = 0.7  # of 1.6 s each: they cover the recording, and hardly overlap
 
+Teacher = Callable[[np.ndarray], np.ndarray]  # (samples,) float32 at 16 kHz to (V,) float32
 
-def voice_embeddings(pairs: Pairs, teacher: str = "ge2e") -> np.ndarray:
+
+def load_ge2e() -> Teacher:
+    """GE2E (V = 256), Wan et al., arXiv 1710.10467; from the package `resemblyzer` (Apache-2.0)."""
+    from resemblyzer import VoiceEncoder
+    from resemblyzer.audio import normalize_volume
+
+    network = VoiceEncoder("cpu", verbose=False)
+
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        waveform = waveform + 1e-6  # silence has no level to normalise
+        waveform = normalize_volume(waveform, TARGET_DBFS, increase_only=True)
+        return network.embed_utterance(waveform, rate=WINDOWS_PER_SECOND)
+
+    return embed
+
+
+def load_xvector(model: str) -> Teacher:
+    """An x-vector network of transformers: `Wav2Vec2ForXVector`, `WavLMForXVector` and so on.
+
+    Args:
+        model: folder or Hub name, such as "microsoft/wavlm-base-plus-sv", with weights and a
+            feature extractor's `preprocessor_config.json`.
+
+    Returns:
+        The teacher, on the GPU where there is one. Source: Snyder et al., "X-Vectors: Robust DNN
+        Embeddings for Speaker Recognition", ICASSP 2018.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if it has no x-vector head, or does not listen at 16 kHz.
+    """
+    import torch
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioXVector
+    from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_XVECTOR_MAPPING
+
+    try:
+        kind = type(AutoConfig.from_pretrained(model))
+        if kind not in MODEL_FOR_AUDIO_XVECTOR_MAPPING:
+            raise ValueError(f"the voice teacher {model} is a {kind.model_type}: no x-vector model")
+        extractor = AutoFeatureExtractor.from_pretrained(model)
+        network, loaded = AutoModelForAudioXVector.from_pretrained(model, output_loading_info=True)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no voice teacher {model}: name a folder or a model on the Hub that has weights and a "
+            "preprocessor_config.json"
+        ) from error
+    # A network for something else would come with a head of random numbers.
+    missing = [name for name in loaded["missing_keys"] if not name.startswith("objective.")]
+    if missing:
+        raise ValueError(
+            f"the voice teacher {model} was not trained to tell speakers apart: it "
+            f"has no {missing[0]}"
+        )
+    if extractor.sampling_rate != SAMPLING_RATE:
+        raise ValueError(
+            f"the voice teacher {model} listens at {extractor.sampling_rate} Hz, not "
+            f"at {SAMPLING_RATE} Hz"
+        )
+    network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+    @torch.no_grad()
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        heard = extractor(waveform, sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        heard = heard.input_values.to(network.device)  # (1, samples)
+        embedding = network(heard).embeddings[0]  # (V,)
+        return torch.nn.functional.normalize(embedding, dim=-1).cpu().numpy()
+
+    return embed
+
+
+class Backend(NamedTuple):
+    """How a voice teacher is made.
+
+    Attributes:
+        load: makes the teacher, of the model's folder or name if it takes one.
+        takes_model: whether it does.
+    """
+
+    load: Callable[..., Teacher]
+    takes_model: bool
+
+
+BACKENDS = {
+    "ge2e": Backend(load_ge2e, takes_model=False),
+    "xvector": Backend(load_xvector, takes_model=True),
+}
+
+
+def voice_embeddings(pairs: Pairs, teacher: VoiceTeacher) -> np.ndarray:
     """The teacher's embedding of every recording, computed once and kept beside the decoded speech.
 
     Args:
         pairs: of one split.
-        teacher: "ge2e".
+        teacher: which one.
 
     Returns:
-        (N, 256) float32, of length 1.
+        (N, V) float32, of length 1.
     """
-    path = pairs.folder / f"{teacher}.npy"
+    path = pairs.folder / cache_name(teacher)
     if not path.exists():
+        backend = BACKENDS[teacher.backend]
+        embed = backend.load(teacher.model) if backend.takes_model else backend.load()
         part = path.with_name(path.name + ".part")
         with part.open("wb") as file:
-            np.save(file, _embed_all(pairs))
+            np.save(file, _embed_all(pairs, embed))
         part.rename(path)
     return np.load(path)
 
 
-def _embed_all(pairs: Pairs) -> np.ndarray:
-    from resemblyzer import VoiceEncoder
-    from resemblyzer.audio import normalize_volume
+def cache_name(teacher: VoiceTeacher) -> str:
+    """The file that keeps a teacher's embeddings; a model's that changes on disk gets another."""
+    if teacher.model is None:
+        return f"{teacher.backend}.npy"
+    files = sorted(path for path in Path(teacher.model).glob("*") if path.is_file())
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    key = hashlib.sha256(repr((teacher.model, stats)).encode()).hexdigest()[:16]
+    return f"{teacher.backend}-{key}.npy"
+
+
+def _embed_all(pairs: Pairs, embed: Teacher) -> np.ndarray:
     from tqdm import tqdm
 
-    network = VoiceEncoder("cpu", verbose=False)
     heard: dict[bytes, np.ndarray] = {}  # one recording may belong to several pairs
     embeddings = []
     for index in tqdm(range(len(pairs)), desc="asking the voice teacher", unit="pair"):
         speech = pairs.speech(index)
         key = hashlib.sha256(speech).digest()
         if key not in heard:
-            wave = speech.astype(np.float32) / 32768 + 1e-6  # silence has no level to normalise
-            wave = normalize_volume(wave, TARGET_DBFS, increase_only=True)
-            heard[key] = network.embed_utterance(wave, rate=WINDOWS_PER_SECOND)
+            heard[key] = embed(speech.astype(np.float32) / 32768)
         embeddings.append(heard[key])
     return np.asarray(embeddings, np.float32)

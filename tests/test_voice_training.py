@@ -1,0 +1,407 @@
+"""The voice encoder's loop: what is trained how, streamed data, early ends, several processes."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.local_hub import LocalHub
+from tests.training_cast import write_cast
+from training import train_voice_encoder
+from training.checkpoints import (
+    TrainingFailed,
+    learning_rate_factor,
+    list_checkpoints,
+    optimizer_of,
+    parameter_groups,
+)
+from training.configuration import VoiceEncoderTraining, load_configuration
+from training.data import load_pairs
+from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
+from training.train_voice_encoder import build_student, learning_rates_of, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("voice_training")
+    write_cast(folder / "cast", row_group_size=3)
+    return folder
+
+
+def configuration(folder: Path, output: str, **changes) -> VoiceEncoderTraining:
+    config = load_configuration("training/configs/tiny_voice_encoder.yaml", VoiceEncoderTraining)
+    places = {"dataset": str(folder / "cast"), "cache": str(folder / "cache")}
+    backbone = changes.pop("backbone", {})
+    if backbone:
+        model = config.model
+        encoder = model["voice_encoder_config"] | backbone
+        changes["model"] = model | {"voice_encoder_config": encoder}
+    return dataclasses.replace(config, output=str(folder / output), **places, **changes)
+
+
+def weights_of(final: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(final / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = weights_of(one), weights_of(other)
+    assert a.keys() == b.keys() and len(a) > 10
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def scalars_of(output: Path, name: str) -> dict[int, float]:
+    """What TensorBoard has of a figure, by step; of several runs, the last."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = {}
+    for file in sorted(
+        output.rglob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime
+    ):
+        events = EventAccumulator(str(file)).Reload()
+        if name in events.Tags()["scalars"]:
+            found |= {event.step: event.value for event in events.Scalars(name)}
+    return found
+
+
+@pytest.fixture(scope="module")
+def pairs(folder):
+    return load_pairs(str(folder / "cast"), "train", str(folder / "cache"))
+
+
+@pytest.fixture(scope="module")
+def streamed(folder):
+    return stream_pairs(str(folder / "cast"), "train", str(folder / "cache"))
+
+
+# --- Streamed pairs -------------------------------------------------------------------------------
+
+
+def test_streamed_pairs_are_the_same_pairs(pairs, streamed):
+    assert streamed.pair_ids == pairs.pair_ids and streamed.teacher == "dlib"
+    np.testing.assert_array_equal(streamed.speakers, pairs.speakers)
+    np.testing.assert_array_equal(streamed.embeddings, pairs.embeddings)
+    assert len(streamed.group_files) == 6  # 16 rows in groups of 3
+    for row in (0, 3, 15, 7):
+        np.testing.assert_array_equal(streamed.speech(row), pairs.speech(row))
+
+
+def test_few_row_groups_are_in_memory(streamed, monkeypatch):
+    monkeypatch.setattr("training.streaming.ROW_GROUPS_KEPT", 2)
+    for row in range(len(streamed)):
+        streamed.speech(row)
+    assert list(streamed._kept) == [4, 5]
+    assert ROW_GROUPS_KEPT > 2  # or the line above would not have shown anything
+
+
+def test_every_row_once_an_epoch_and_no_lane_reads_anothers(streamed):
+    order = StreamOrder(0, streamed, lanes=2)
+    ends = streamed.group_ends
+    lanes = []
+    for lane in (0, 1):
+        own = [row for g in range(lane, 6, 2) for row in range(ends[g], ends[g + 1])]
+        rows = np.concatenate([order.rows(lane, batch, 1) for batch in range(2 * len(own))])
+        assert sorted(rows[: len(own)]) == sorted(rows[len(own) :]) == own
+        assert rows[: len(own)].tolist() != rows[len(own) :].tolist()
+        lanes.append(set(own))
+    assert not lanes[0] & lanes[1] and len(lanes[0] | lanes[1]) == 16
+
+
+def test_a_batch_of_streamed_rows_has_as_many_speakers_as_it_can(streamed):
+    order = StreamOrder(3, streamed)
+    first, second = order.rows(0, 0, 8), order.rows(0, 1, 8)
+    assert len(set(streamed.speakers[first])) == len(set(streamed.speakers[second])) == 8
+    np.testing.assert_array_equal(StreamOrder(3, streamed).rows(0, 1, 8), second)
+    with pytest.raises(ValueError, match="cannot share 6 row groups"):
+        StreamOrder(0, streamed, lanes=7)
+
+
+def test_a_data_set_without_the_split_is_refused(tmp_path, folder):
+    (tmp_path / "README.md").write_text((folder / "cast" / "README.md").read_text())
+    with pytest.raises(FileNotFoundError, match="no train-"):
+        stream_pairs(str(tmp_path), "train", str(tmp_path))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_interrupted_streamed_training_equals_uninterrupted(folder, workers):
+    asked = {"streaming": True, "workers": workers}
+    whole = train(configuration(folder, f"streamed_{workers}", **asked))
+    config = configuration(folder, f"streamed_{workers}_interrupted", **asked)
+    assert train(config, stop_at_step=3) is None
+    assert_same_weights(train(config), whole)
+
+
+def test_workers_change_nothing(folder):
+    torch.set_num_threads(1)  # as a worker has
+    alone = train(configuration(folder, "alone"))
+    assert_same_weights(train(configuration(folder, "helped", workers=2)), alone)
+
+
+# --- What is trained, and how ---------------------------------------------------------------------
+
+
+def test_parts_have_their_own_learning_rate(folder, pairs):
+    rates = {"voice_encoder": 1e-5, "voice_encoder.encoder.layers.0": 2e-5}
+    config = configuration(folder, "rates", learning_rates=rates)
+    student = build_student(config, pairs, None)
+    named = {id(p): name for name, p in student.named_parameters()}
+    highest = {
+        named[id(p)]: group["highest_lr"]
+        for group in optimizer_of(config, student, learning_rates_of(config)).param_groups
+        for p in group["params"]
+    }
+    assert highest["model.voice_encoder.encoder.layers.0.attention.q_proj.weight"] == 2e-5
+    assert highest["model.voice_encoder.feature_projection.projection.weight"] == 1e-5
+    assert highest["model.projection.1.weight"] is None and highest["model.layer_scores"] is None
+    assert len(highest) == sum(p.requires_grad for p in student.parameters())
+    with pytest.raises(ValueError, match="'head' names no part that is trained"):
+        parameter_groups(student, 0.0, {"head": 1.0})
+
+
+def test_a_learning_rate_of_a_part_is_what_it_learns_with(folder):
+    still = {"voice_encoder": 1e-12}  # less than a float32 can see beside a weight
+    config = configuration(folder, "still", learning_rates=still, save_dtype="float32")
+    pairs = load_pairs(config.dataset, "train", config.cache)
+    before = build_student(config, pairs, None).model.state_dict()
+    after = weights_of(train(config))
+    query = "voice_encoder.encoder.layers.0.attention.q_proj.weight"
+    assert torch.equal(before[query], after[query])
+    assert not torch.equal(before["projection.1.weight"], after["projection.1.weight"])
+
+
+def test_frozen_parts_stay(folder, pairs):
+    config = configuration(folder, "frozen", frozen=["voice_encoder", "layer_scores"])
+    student = build_student(config, pairs, None)
+    trained = {name.split(".")[1] for name, p in student.named_parameters() if p.requires_grad}
+    assert trained == {"pooling", "projection"}
+    with pytest.raises(ValueError, match="the model has no part 'voice_encode'"):
+        build_student(configuration(folder, "frozen", frozen=["voice_encode"]), pairs, None)
+
+
+def test_gradient_checkpointing_changes_no_gradient(folder, pairs):
+    speech = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for asked in (False, True):
+        config = configuration(folder, "checkpointed", gradient_checkpointing=asked)
+        student = build_student(config, pairs, None).train()
+        assert student.model.voice_encoder.encoder.gradient_checkpointing == asked
+        torch.manual_seed(1)  # dropout
+        student(speech)[0].square().sum().backward()
+        gradients.append({n: p.grad for n, p in student.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 10
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "data2vec-audio"])
+def test_the_base_recipe_takes_a_pretrained_backbone(folder, pairs, tmp_path, kind):
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 48, "conv_dim": [24] * 7, "num_conv_pos_embedding_groups": 2}
+    torch.manual_seed(5)
+    pretrained = AutoModel.from_config(AutoConfig.for_model(kind, **sizes))
+    pretrained.save_pretrained(tmp_path / "backbone")
+    recipe = load_configuration("training/configs/base_voice_encoder.yaml", VoiceEncoderTraining)
+    config = dataclasses.replace(recipe, pretrained=str(tmp_path / "backbone"))
+    student = build_student(config, pairs, None).train()
+    for name, weight in pretrained.state_dict().items():
+        assert torch.equal(student.model.voice_encoder.state_dict()[name], weight), name
+    student(torch.randn(2, 8000))[0].square().sum().backward()
+    rates = {}
+    for group in optimizer_of(config, student, learning_rates_of(config)).param_groups:
+        for parameter in group["params"]:
+            assert parameter.grad is not None
+            rates[parameter.shape] = group["highest_lr"]
+    frozen = student.model.voice_encoder.feature_extractor.parameters()
+    assert all(p.grad is None and not p.requires_grad for p in frozen)
+    assert set(rates.values()) == {3e-5, None}
+
+
+def test_the_papers_recipe_is_of_the_papers_size():
+    from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
+
+    recipe = load_configuration("training/configs/paper_voice_encoder.yaml", VoiceEncoderTraining)
+    with torch.device("meta"):  # no weights are made
+        model = Speech2FaceModel(Speech2FaceConfig(**recipe.model))
+    assert round(sum(weight.numel() for weight in model.parameters()) / 1e6) == 132
+    assert recipe.steps * recipe.batch_size == 3 * 1_700_000
+    optimizer = optimizer_of(recipe, model)
+    assert optimizer.defaults["betas"][0] == 0.5 and optimizer.defaults["eps"] == 1e-4
+    assert learning_rate_factor(recipe, 20_000) == pytest.approx(0.95**2)
+
+
+def test_spec_augment_is_drawn_anew_and_resumed_exactly(folder):
+    masks = {"mask_time_prob": 0.3, "mask_time_length": 3, "apply_spec_augment": True}
+    whole = train(configuration(folder, "masked", backbone=masks))
+    config = configuration(folder, "masked_interrupted", backbone=masks)
+    assert train(config, stop_at_step=3) is None
+    np.random.seed(99)  # whatever happened in between
+    assert_same_weights(train(config), whole)
+    assert "voice_encoder.masked_spec_embed" in weights_of(whole)
+
+
+# --- Ends -----------------------------------------------------------------------------------------
+
+
+def test_early_stopping_keeps_and_ships_the_best(folder, monkeypatch):
+    told = iter([0.6, 0.9, 0.8, 0.7, 0.95])
+    validate = train_voice_encoder.validate
+    monkeypatch.setattr(
+        train_voice_encoder,
+        "validate",
+        lambda *given: validate(*given) | {"verification_auc": next(told)},
+    )
+    asked = {"early_stopping": 2, "validate_every": 1, "keep_checkpoints": 1, "steps": 20}
+    config = configuration(folder, "early", **asked)
+    final = train(config)
+    assert next(told) == 0.95  # it ended after the fourth
+    names = [path.name for path in list_checkpoints(config.output)]
+    assert names == ["checkpoint-2", "checkpoint-4"]
+    again = train(config)  # it is done, and asks for no further validation
+    assert json.loads((again / "validation.json").read_text())["steps"] == 2
+    train_voice_encoder.export(config, Path(config.output) / "checkpoint-2", folder / "best")
+    assert_same_weights(final, folder / "best")
+    assert json.loads((final / "validation.json").read_text())["steps"] == 2
+
+
+def test_an_unknown_metric_is_named(folder):
+    config = configuration(folder, "metric", best_metric="beauty", validate_every=1)
+    with pytest.raises(ValueError, match="best_metric 'beauty' is none of .*verification_auc"):
+        train(config)
+
+
+@pytest.mark.parametrize(("validate_every", "what"), [(3, "predictions are"), (9, "the gradient")])
+def test_nan_ends_the_run_which_goes_on_from_before(folder, validate_every, what):
+    asked = {"warmup_steps": 1, "validate_every": validate_every, "checkpoint_every": 2}
+    config = configuration(folder, f"nan_{validate_every}", **asked)
+    assert train(config, stop_at_step=2) is None
+    with pytest.raises(TrainingFailed, match=f"{what}.*lower learning_rate.*from .*checkpoint-2$"):
+        train(dataclasses.replace(config, learning_rate=1e30))
+    assert [path.name for path in list_checkpoints(config.output)] == ["checkpoint-2"]
+    whole = configuration(folder, f"not_nan_{validate_every}", **asked)
+    assert_same_weights(train(config), train(whole))
+
+
+def test_out_of_memory_says_what_to_change(folder):
+    config = configuration(folder, "memory")
+    assert train(config, stop_at_step=2) is None
+    with pytest.raises(TrainingFailed, match="batch_size to 2 and gradient_accumulation to 2.*-2"):
+        train(dataclasses.replace(config, crop_seconds=1e9))
+    assert train(config) is not None
+
+
+def test_a_failure_is_one_sentence_on_the_command_line(folder, monkeypatch, capsys):
+    def fail(_):
+        raise TrainingFailed("out of memory in step 3: set batch_size to 2")
+
+    monkeypatch.setattr(train_voice_encoder, "train", fail)
+    with pytest.raises(SystemExit) as ended:
+        train_voice_encoder.main(["training/configs/tiny_voice_encoder.yaml"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "out of memory in step 3: set batch_size to 2\n"
+
+
+def test_speed_is_logged(folder):
+    config = configuration(folder, "logged")
+    train(config)
+    waiting = scalars_of(Path(config.output), "speed/waiting_for_data")
+    assert list(waiting) == [2, 4, 6] and all(0 < share < 1 for share in waiting.values())
+    assert min(scalars_of(Path(config.output), "speed/samples_per_second").values()) > 1
+    assert 0.1 < scalars_of(Path(config.output), "speed/memory_gib")[6] < 30
+
+
+# --- Several processes ----------------------------------------------------------------------------
+
+
+def two_processes(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path:
+    """A training by two processes; its output folder."""
+    path = Path(f"{config.output}.yaml")
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    stop = [] if stop_at_step is None else [str(stop_at_step)]
+    result = subprocess.run(
+        [*launch, "-m", "tests.two_processes", str(path), *stop],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return Path(config.output)
+
+
+def test_two_processes_resume_exactly(folder):
+    asked = {"batch_size": 2, "validate_every": 2, "log_every": 1}
+    whole = two_processes(configuration(folder, "two", **asked))
+    stopped = configuration(folder, "two_stopped", **asked)
+    two_processes(stopped, stop_at_step=3)
+    assert_same_weights(two_processes(stopped) / "final", whole / "final")
+    losses = scalars_of(whole, "loss/mse")
+    assert list(losses) == [1, 2, 3, 4, 5, 6]
+    assert scalars_of(Path(stopped.output), "loss/mse") == losses
+    # Two processes of two are not one of two: each hears its own speakers.
+    one = train(configuration(folder, "one_of_two", **asked))
+    ours, theirs = weights_of(one), weights_of(whole / "final")
+    assert not torch.equal(ours["projection.1.weight"], theirs["projection.1.weight"])
+
+
+# --- The Hub --------------------------------------------------------------------------------------
+
+
+def test_the_card_carries_the_figures_and_no_path(folder):
+    final = train(configuration(folder, "carded"))
+    card = (final / "README.md").read_text()
+    figures = json.loads((final / "validation.json").read_text())
+    assert f"| R@5 | {figures['recall_at_5']:.3f} | {figures['chance_at_5']:.3f} |" in card
+    assert "model-index" in card and str(folder) not in card
+    (final / "README.md").write_text("my own words")
+    train_voice_encoder.write_card(final, configuration(folder, "carded"), figures)
+    assert (final / "README.md").read_text() == "my own words"
+
+
+def test_push_to_hub(folder, tmp_path):
+    config = configuration(folder, "pushed")
+    path = tmp_path / "pushed.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
+    command = [sys.executable, "-m", "training.train_voice_encoder", str(path)]
+    with LocalHub() as hub:
+        nobody = subprocess.run(
+            [*command, "--push-to-hub", "somebody/voices"],
+            env=hub.environment(tmp_path / "nobody", token=None),
+            capture_output=True,
+            text=True,
+        )
+        assert nobody.returncode == 2 and "hf auth login" in nobody.stderr
+        assert not Path(config.output).exists()  # told before hours of training
+        result = subprocess.run(
+            [*command, "--push-to-hub", "somebody/voices", "--private"],
+            env=hub.environment(tmp_path / "home"),
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert "/somebody/voices" in result.stdout and "hf_x" not in result.stdout
+        repo = hub.repos["model", "somebody/voices"]
+        assert repo.private
+        assert {"config.json", "model.safetensors", "README.md", "preprocessor_config.json"} <= (
+            repo.files()
+        )
+        load = "from modeling_speech2face import Speech2FaceModel as M; "
+        load += "print(M.from_pretrained('somebody/voices').config.face_recogniser)"
+        loaded = subprocess.run(
+            [sys.executable, "-c", load],
+            env=hub.environment(tmp_path / "other"),
+            capture_output=True,
+            text=True,
+        )
+        assert loaded.stdout.strip() == "dlib", loaded.stderr[-2000:]
