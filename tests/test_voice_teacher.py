@@ -7,9 +7,15 @@ import pytest
 import torch
 
 from tests.training_cast import write_cast
-from training.configuration import VoiceTeacher
 from training.data import load_pairs
-from training.voice_teacher import BACKENDS, Backend, cache_name, load_xvector, voice_embeddings
+from training.voice_teacher import (
+    BACKENDS,
+    Backend,
+    VoiceTeacher,
+    cache_name,
+    load_xvector,
+    voice_embeddings,
+)
 
 TINY = dict(
     hidden_size=16,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from training.voice_teacher import VoiceTeacher
+
 PAIRS_OF_NUMBERS = ("reverberation_s", "snr_db", "guidance_scales")  # lists in YAML
 
 
@@ -91,36 +93,6 @@ class VoiceEncoderLosses:
         """The names of the weights; the other fields are what losses are told."""
         told = ("temperature", "scale", "margin")
         return [f.name for f in dataclasses.fields(self) if not f.name.endswith(told)]
-
-
-@dataclass
-class VoiceTeacher:
-    """Who a voice encoder learns voices from; see `training.voice_teacher`.
-
-    In YAML `voice_teacher: ge2e` says the same as `voice_teacher: {backend: ge2e}`.
-
-    Attributes:
-        backend: "ge2e", "xvector", or one added to `training.voice_teacher.BACKENDS`.
-        model: folder or Hub name of its weights, where it does not bring its own.
-    """
-
-    backend: str = "ge2e"
-    model: str | None = None
-
-    def __post_init__(self):
-        from training.voice_teacher import BACKENDS
-
-        if self.backend not in BACKENDS:
-            raise ValueError(
-                f"unknown voice teacher {self.backend!r}: choose among {', '.join(BACKENDS)}"
-            )
-        if BACKENDS[self.backend].takes_model and self.model is None:
-            raise ValueError(
-                f"the voice teacher {self.backend} needs a model: write "
-                f"voice_teacher: {{backend: {self.backend}, model: a folder or a name on the Hub}}"
-            )
-        if self.model is not None and not BACKENDS[self.backend].takes_model:
-            raise ValueError(f"the voice teacher {self.backend} brings its own: name no model")
 
 
 @dataclass

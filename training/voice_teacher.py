@@ -9,12 +9,12 @@ A backend makes a teacher, which is a function: a waveform (samples,) float32 at
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from training.configuration import VoiceTeacher
 from training.data import SAMPLING_RATE, Pairs
 
 TARGET_DBFS = -30.0  # the level on which GE2E was trained
@@ -108,6 +108,34 @@ BACKENDS = {
     "ge2e": Backend(load_ge2e, takes_model=False),
     "xvector": Backend(load_xvector, takes_model=True),
 }
+
+
+@dataclass
+class VoiceTeacher:
+    """Who a voice encoder learns voices from.
+
+    In YAML `voice_teacher: ge2e` says the same as `voice_teacher: {backend: ge2e}`.
+
+    Attributes:
+        backend: "ge2e", "xvector", or one added to `BACKENDS`.
+        model: folder or Hub name of its weights, where it does not bring its own.
+    """
+
+    backend: str = "ge2e"
+    model: str | None = None
+
+    def __post_init__(self):
+        if self.backend not in BACKENDS:
+            raise ValueError(
+                f"unknown voice teacher {self.backend!r}: choose among {', '.join(BACKENDS)}"
+            )
+        if BACKENDS[self.backend].takes_model and self.model is None:
+            raise ValueError(
+                f"the voice teacher {self.backend} needs a model: write "
+                f"voice_teacher: {{backend: {self.backend}, model: a folder or a name on the Hub}}"
+            )
+        if self.model is not None and not BACKENDS[self.backend].takes_model:
+            raise ValueError(f"the voice teacher {self.backend} brings its own: name no model")
 
 
 def voice_embeddings(pairs: Pairs, teacher: VoiceTeacher) -> np.ndarray:
