@@ -19,7 +19,7 @@ DECODED_AT_ONCE = 4  # images; more are no faster on a CPU
 # A checkpoint without one of these has the fingerprint that it had before they were thought of.
 LATER_COMPONENTS = ("normalized_decoder", "face_recogniser")
 # Nor with a setting that came later, and stands for what was before.
-LATER_SETTINGS = {"texture_share": 1.0}
+LATER_SETTINGS = {"texture_share": 1.0, "pooling_type": "attentive_statistics"}
 CHANGES_NOTHING = "face_traits"  # it puts into words what has been drawn: nothing here is its work
 
 
