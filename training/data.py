@@ -229,9 +229,7 @@ def open_split(dataset: str, split: str, cache: str) -> Any:
     from datasets import Audio, Features, Image, load_dataset
 
     if Path(dataset).is_dir():
-        files = sorted(str(path) for path in Path(dataset).glob(f"{split}-*.parquet"))
-        if not files:
-            raise FileNotFoundError(f"no {split}-*.parquet in {dataset}: build the data set first")
+        files = parquet_files(dataset, split)
         table = load_dataset(
             "parquet", data_files={split: files}, split=split, cache_dir=f"{cache}/parquet"
         )
@@ -244,6 +242,18 @@ def open_split(dataset: str, split: str, cache: str) -> Any:
     }
     present = {name: kind for name, kind in stored.items() if name in table.column_names}
     return table.cast(Features({**table.features, **present}))
+
+
+def parquet_files(folder: str, split: str) -> list[str]:
+    """The files of one split in a folder, in their order.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    files = sorted(str(path) for path in Path(folder).glob(f"{split}-*.parquet"))
+    if not files:
+        raise FileNotFoundError(f"no {split}-*.parquet in {folder}: build the data set first")
+    return files
 
 
 def read_speech(encoded: bytes, pair_id: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from training.data import Pairs, fingerprint, pairs_of, read_speech, teacher_of
+from training.data import Pairs, fingerprint, pairs_of, parquet_files, read_speech, teacher_of
 
 SMALL_COLUMNS = ("pair_id", "face_embedding", "speaker_id", "gender", "age", "voice_id")
 ROW_GROUPS_KEPT = 16  # of one lane, in memory, encoded; rows are shuffled within so many
@@ -135,7 +135,7 @@ class StreamOrder:
 
     def rows(self, lane: int, batch: int, batch_size: int) -> np.ndarray:
         """(batch_size,) rows of a lane's batch; a pure function of the arguments."""
-        length = sum(len(rows) for rows in self._groups_of(lane))
+        length = int(np.diff(self.pairs.group_ends)[lane :: self.lanes].sum())
         positions = np.arange(batch * batch_size, (batch + 1) * batch_size)
         return np.asarray([self._order(lane, p // length)[p % length] for p in positions.tolist()])
 
@@ -185,11 +185,10 @@ class _Columns:
 
 def _parquet_files(dataset: str, split: str) -> list[str]:
     if Path(dataset).is_dir():
-        files = sorted(str(path) for path in Path(dataset).glob(f"{split}-*.parquet"))
-    else:
-        from datasets import load_dataset_builder
+        return parquet_files(dataset, split)
+    from datasets import load_dataset_builder
 
-        files = list((load_dataset_builder(dataset).config.data_files or {}).get(split, []))
+    files = list((load_dataset_builder(dataset).config.data_files or {}).get(split, []))
     if not files:
         raise FileNotFoundError(f"no {split}-*.parquet in {dataset}: build the data set first")
     return files
