@@ -48,29 +48,33 @@ torch.save(
 """
 
 
-@pytest.mark.slow
-def test_a_folder_with_code_needs_no_package(tmp_path):
-    model = tiny_model()
-    save_with_code(model, tmp_path / "model")
+def check_loads_without_the_package(model, folder):
+    """Saves a model with its code; a process that has no package must compute the same with it."""
+    save_with_code(model, folder / "model")
     speech = 0.1 * torch.randn(5000)
-    torch.save(speech, tmp_path / "speech.pt")
-    script = tmp_path / "script.py"
+    torch.save(speech, folder / "speech.pt")
+    script = folder / "script.py"
     script.write_text(WITHOUT_THE_PACKAGE)
-    arguments = [str(tmp_path / name) for name in ("model", "speech.pt", "result.pt")]
-    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PATH": ""}
+    arguments = [str(folder / name) for name in ("model", "speech.pt", "result.pt")]
+    environment = {"HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "PATH": ""}
     run = subprocess.run(
         [sys.executable, "-I", str(script), *arguments],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    result = torch.load(tmp_path / "result.pt")
+    result = torch.load(folder / "result.pt")
     inputs = model.feature_extractor(speech, 16000, return_tensors="pt")
     torch.testing.assert_close(result["forward"], model(**inputs).face_embeddings)
     torch.testing.assert_close(result["clip"], model.embed_clip(speech, 16000))
     torch.testing.assert_close(result["covariance"], model.residual_covariance)
+
+
+@pytest.mark.slow
+def test_a_folder_with_code_needs_no_package(tmp_path):
+    check_loads_without_the_package(tiny_model(), tmp_path)
 
 
 def test_only_what_is_saved_with_code_carries_code(tmp_path):

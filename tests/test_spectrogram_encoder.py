@@ -18,9 +18,8 @@ from modeling_speech2face import (
     Speech2FacePipeline,
     load_audio,
     read_provenance,
-    save_with_code,
 )
-from tests.test_remote_code import WITHOUT_THE_PACKAGE
+from tests.test_remote_code import check_loads_without_the_package
 from tests.tiny import (
     FACE_EMBEDDING_SIZE,
     tiny_model,
@@ -494,28 +493,8 @@ def test_the_auto_classes_know_it_in_whatever_order_things_are_imported(imports,
 
 @pytest.mark.slow
 def test_a_folder_with_code_needs_no_package(tmp_path):
-    model = tiny_papers_model()
-    save_with_code(model, tmp_path / "model")
+    check_loads_without_the_package(tiny_papers_model(), tmp_path)
     assert (tmp_path / "model" / "modeling_spectrogram_encoder.py").exists()
-    speech = 0.1 * noise(5000)
-    torch.save(speech, tmp_path / "speech.pt")
-    script = tmp_path / "script.py"
-    script.write_text(WITHOUT_THE_PACKAGE)
-    arguments = [str(tmp_path / name) for name in ("model", "speech.pt", "result.pt")]
-    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PATH": ""}
-    run = subprocess.run(
-        [sys.executable, "-I", str(script), *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    result = torch.load(tmp_path / "result.pt")
-    inputs = model.feature_extractor(speech, RATE, return_tensors="pt")
-    torch.testing.assert_close(result["forward"], model(**inputs).face_embeddings)
-    torch.testing.assert_close(result["clip"], model.embed_clip(speech, RATE))
-    torch.testing.assert_close(result["covariance"], model.residual_covariance)
 
 
 def test_a_pipeline_with_it_is_the_same_after_a_file(tmp_path):

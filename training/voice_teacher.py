@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.data import SAMPLING_RATE, Pairs
+from training.data import SAMPLING_RATE, Pairs, fingerprint
 
 TARGET_DBFS = -30.0  # the level on which GE2E was trained
 WINDOWS_PER_SECOND = 0.7  # of 1.6 s each: they cover the recording, and hardly overlap
@@ -165,8 +165,7 @@ def cache_name(teacher: VoiceTeacher) -> str:
         return f"{teacher.backend}.npy"
     files = sorted(path for path in Path(teacher.model).glob("*") if path.is_file())
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(repr((teacher.model, stats)).encode()).hexdigest()[:16]
-    return f"{teacher.backend}-{key}.npy"
+    return f"{teacher.backend}-{fingerprint(teacher.model, stats)}.npy"
 
 
 def _embed_all(pairs: Pairs, embed: Teacher) -> np.ndarray:
