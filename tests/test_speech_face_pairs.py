@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import shutil
@@ -233,9 +234,14 @@ def _a_unit(output: Path, count: int):
 
 
 def _any(output: Path, pattern: str):
-    if pattern.startswith("../"):
-        return lambda: any(output.glob(pattern[3:]))
-    return lambda: any(output.glob(f"unfinished-*/{pattern}"))
+    whole = pattern[3:] if pattern.startswith("../") else f"unfinished-*/{pattern}"
+
+    def is_there() -> bool:
+        with contextlib.suppress(FileNotFoundError):  # a folder renamed while it is read
+            return any(output.glob(whole))
+        return False
+
+    return is_there
 
 
 def _run_until(moment, films: Path, output: Path) -> bool:
