@@ -30,6 +30,7 @@ from .modeling_face_traits import FaceTraitProbe
 from .modeling_speech2face import Speech2FaceModel
 from .pictures import Speech2FacePipelineOutput, average_of_draws, certainty_of, in_colour
 from .provenance import describe, with_provenance
+from .remote_code import without_code
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
 DEMO_CHECKPOINT = Path(__file__).parent / "demo_checkpoint"
@@ -128,6 +129,12 @@ class Speech2FacePipeline(DiffusionPipeline):
         pipeline = super().from_pretrained(folder, **kwargs)
         pipeline.register_to_config(_name_or_path=name)
         return pipeline
+
+    @classmethod
+    def load_config(cls, *args, **kwargs):
+        """Reads a configuration; where code came with it, this package's own is run instead."""
+        config = super().load_config(*args, **kwargs)
+        return without_code(config) if isinstance(config, dict) else config
 
     @classmethod
     def from_demo(cls) -> "Speech2FacePipeline":

@@ -3,6 +3,8 @@
 From a clone: `python -m space.app`. In a Space: this folder with `modeling_speech2face/` beside it.
 """
 
+import os
+
 import gradio as gr
 from PIL import Image, ImageDraw, ImageFont
 
@@ -29,6 +31,14 @@ speaking: those are drawn at random, which is why the faces differ.
 Do not use this to identify or to judge anyone. Recordings and faces are deleted from this server
 within twenty minutes.
 """
+
+
+def load_pipeline() -> Speech2FacePipeline:
+    """Load the checkpoint that SPEECH2FACE_CHECKPOINT names; by default, the bundled one."""
+    checkpoint = os.environ.get("SPEECH2FACE_CHECKPOINT")
+    if checkpoint:  # a folder or a repository on the Hub
+        return Speech2FacePipeline.from_pretrained(checkpoint)
+    return Speech2FacePipeline.from_demo()
 
 
 def with_visible_mark(image: Image.Image) -> Image.Image:
@@ -100,13 +110,13 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
     """Build the page.
 
     Args:
-        pipeline (`Speech2FacePipeline`, *optional*): the one to use; by default the one whose
-            weights come with the package.
+        pipeline (`Speech2FacePipeline`, *optional*): the one to use; by default that of
+            `load_pipeline`.
 
     Returns:
         `gr.Blocks`: call its `launch()`.
     """
-    pipeline = pipeline or Speech2FacePipeline.from_demo()
+    pipeline = pipeline or load_pipeline()
     pipeline.set_progress_bar_config(disable=True)
 
     def on_click(voice, num_images, seed):

@@ -11,7 +11,8 @@ import torch
 from modeling_speech2face import save_with_code
 from tests.tiny import tiny_model
 
-WITHOUT_THE_PACKAGE = """
+# For the head of a script: the package is not there.
+NO_PACKAGE = """
 import sys
 
 class Refuse:
@@ -26,7 +27,10 @@ except ModuleNotFoundError:
     pass
 else:
     raise SystemExit("the package is still there")
-
+"""
+WITHOUT_THE_PACKAGE = (
+    NO_PACKAGE
+    + """
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -46,6 +50,7 @@ torch.save(
     sys.argv[3],
 )
 """
+)
 
 
 def check_loads_without_the_package(model, folder):
