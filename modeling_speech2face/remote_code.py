@@ -7,7 +7,6 @@ own classes, and runs nothing that came with it.
 
 import json
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,7 @@ if TYPE_CHECKING:
     from .modeling_speech2face import Speech2FaceModel
     from .pipeline_speech2face import Speech2FacePipeline
 
-PACKAGE = __package__
 ENTRY = "speech2face_code"  # the module that names all others
-PART = "speech2face_part"  # the module beside each of our components
 # diffusers copies the modules that the entry itself imports, and looks no further.
 ENTRY_CODE = '''"""Where a generic `DiffusionPipeline` begins: every module of the pipeline."""
 
@@ -96,6 +93,8 @@ def code_of(folder: str | Path) -> dict[str, str]:
     Returns:
         `dict`: text by path: the sources, and the configurations that now name them.
     """
+    from .pipeline_speech2face import CODE_OF_PART
+
     folder, home = Path(folder), Path(__file__).parent
     modules = _modules_of("pipeline_speech2face")
     files = {f"{name}.py": (home / f"{name}.py").read_text(encoding="utf-8") for name in modules}
@@ -103,28 +102,15 @@ def code_of(folder: str | Path) -> dict[str, str]:
     files[f"{ENTRY}.py"] = ENTRY_CODE.format(imports=imports)
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     for name, entry in index.items():
-        if isinstance(entry, list) and str(entry[0]).split(".")[0] == PACKAGE:
-            index[name] = [PART, entry[1]]
-            files[f"{name}/{PART}.py"] = PART_CODE
+        if isinstance(entry, list) and str(entry[0]).split(".")[0] == __package__:
+            index[name] = [CODE_OF_PART, entry[1]]
+            files[f"{name}/{CODE_OF_PART}.py"] = PART_CODE
     index["_class_name"] = [ENTRY, index["_class_name"]]
     files["model_index.json"] = _as_json(index)
     for name, auto_map in AUTO_CLASSES.items():
         config = json.loads((folder / name).read_text(encoding="utf-8"))
         files[name] = _as_json(config | {"auto_map": auto_map})
     return files
-
-
-def without_code(index: dict) -> dict:
-    """A `model_index.json` as this package reads it: its own classes, not the code beside it."""
-    package = import_module(PACKAGE)
-    own = {
-        name: [getattr(package, entry[1]).__module__, entry[1]]
-        for name, entry in index.items()
-        if isinstance(entry, (list, tuple)) and entry[0] == PART
-    }
-    if isinstance(index.get("_class_name"), (list, tuple)):
-        own["_class_name"] = index["_class_name"][1]
-    return {**index, **own}
 
 
 def _modules_of(name: str) -> list[str]:

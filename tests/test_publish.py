@@ -3,8 +3,12 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 from tests.fake_results import results
 from tests.local_hub import READ_TOKEN, TOKEN, LocalHub
+from tests.test_remote_code import NO_PACKAGE
 from tests.test_speech_face_pairs import make_films
 from tests.tiny import tiny_pipeline
 from tests.training_cast import write_cast
@@ -228,10 +233,11 @@ except ValueError as error:
     assert "trust_remote_code" in str(error), error
 else:
     raise SystemExit("its code was run without being trusted")
-pipe = DiffusionPipeline.from_pretrained(repo, dtype="float32", **trust)
-assert {part.dtype for part in pipe.components.values() if hasattr(part, "dtype")} == {torch.float32}
+pipe = DiffusionPipeline.from_pretrained(repo, dtype=torch.float32, **trust)
+parts = pipe.components.values()
+assert {part.dtype for part in parts if hasattr(part, "dtype")} == {torch.float32}
 faces = pipe(voice, generator=torch.Generator().manual_seed(0), output_type="pt")
-encoder = AutoModel.from_pretrained(repo, subfolder="voice_encoder", dtype="float32", **trust)
+encoder = AutoModel.from_pretrained(repo, subfolder="voice_encoder", dtype=torch.float32, **trust)
 extractor = AutoFeatureExtractor.from_pretrained(repo, subfolder="feature_extractor", **trust)
 speech = torch.sin(torch.arange(8000) / 9)
 inputs = extractor(speech, sampling_rate=16000, return_tensors="pt")
@@ -245,7 +251,8 @@ from modeling_speech2face import Speech2FacePipeline
 repo, voice, result = sys.argv[1:]
 pipe = Speech2FacePipeline.from_pretrained(repo)
 assert type(pipe.voice_encoder).__module__ == "modeling_speech2face.modeling_speech2face"
-assert not [name for name in sys.modules if name.startswith(("diffusers_modules", "transformers_mod"))]
+foreign = ("diffusers_modules", "transformers_modules")
+assert not [name for name in sys.modules if name.startswith(foreign)]
 faces = pipe(voice, generator=torch.Generator().manual_seed(0), output_type="pt")
 torch.save({"faces": faces.images, "told": faces.told}, result)
 """
