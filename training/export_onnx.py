@@ -17,7 +17,7 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_COSINE = 0.9999  # between the model's embeddings and the file's
-FEWEST_SAMPLES = 400  # that the example has; the length is free
+FEWEST_SAMPLES = 400  # 25 ms: what the backbones of the wav2vec2 family need for a frame
 
 
 class _Embeddings(nn.Module):
@@ -67,16 +67,17 @@ def export_onnx(model, path: Path) -> None:
         model: `Speech2FaceModel`, in evaluation mode.
         path: of the file.
     """
-    samples = max(FEWEST_SAMPLES, int(model.config.clip_seconds * model.config.sampling_rate))
+    fewest = getattr(model.config.voice_encoder_config, "min_samples", FEWEST_SAMPLES)
+    samples = max(2 * fewest, int(model.config.clip_seconds * model.config.sampling_rate))
     values = torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
     inputs = {"input_values": values}
     if not model.sees_padding():
         mask = torch.ones(2, samples, dtype=torch.long)
         mask[1, samples // 2 :] = 0
         inputs["attention_mask"] = mask
-    free = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=2)}
+    free = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=fewest)}
     program = torch.onnx.export(
-        _Embeddings(model),
+        _Embeddings(model).eval(),
         kwargs=inputs,
         dynamo=True,
         dynamic_shapes={name: free for name in inputs},
