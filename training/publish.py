@@ -8,7 +8,7 @@ changed is not pushed anew.
 """
 
 import argparse
-import re
+import json
 import subprocess
 import sys
 import tempfile
@@ -110,10 +110,12 @@ def card_of(folder: Path, repo: str, **said) -> str:
         ValueError: if the card does not say under which licence the checkpoint may be used, or on
             whose voices and faces it was trained.
     """
+    from huggingface_hub import ModelCard
+
     card, template = folder / "README.md", template_of(folder)
     if is_written_by_hand(card):
         text = card.read_text(encoding="utf-8")
-        if not re.match(r"---\n(.*\n)*?license: *\S", text):
+        if not ModelCard(text).data.license:
             raise ValueError(f"{card} names no licence: write `license: ...` into its head")
         return text
     if template.name == "checkpoint.md":
@@ -189,6 +191,9 @@ def checkpoint_files(
     from modeling_speech2face import code_of
 
     files = files_of(folder)
+    index = json.loads(files["model_index.json"].read_text(encoding="utf-8"))
+    if not (options.remote_code or isinstance(index["_class_name"], str)):
+        raise ValueError(f"{folder} was saved with code: add --remote-code")
     said = {"licence": options.licence, "trained_on": options.trained_on}
     said["with_code"] = options.remote_code
     card_of(folder, repo, **said)  # refused before anything takes time
@@ -307,6 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say(*publish_space(repo, private))
             if private:
                 print("The Space cannot read a private checkpoint: give it a secret HF_TOKEN.")
+    except KeyError as error:  # a template names a figure that the results do not have
+        parser.exit(2, f"{error.args[0]}\n")
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     except RuntimeError as error:
