@@ -14,6 +14,7 @@ from training.augmentation import augment, crop
 from training.checkpoints import seed_of_step
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, centred, speakers_of_batch
+from training.expected_faces import expected_faces
 from training.streaming import StreamedPairs, StreamOrder
 
 
@@ -43,7 +44,8 @@ class VoiceBatches:
         self.config, self.pairs, self.voices = config, pairs, voices
         self.process, self.processes = process, processes
         self.rows = pairs.pairs_of_speakers()
-        self.centred = centred(pairs, pairs)
+        expects = config.targets == "expected_face"
+        self.targets = expected_faces(pairs) if expects else centred(pairs, pairs)  # (N, D)
         self.readers = max(1, config.workers)  # of this process, each with its own row groups
         self.order = None
         if isinstance(pairs, StreamedPairs):
@@ -63,7 +65,7 @@ class VoiceBatches:
             speech = augment(speech, config.augmentation, generator, SAMPLING_RATE)
         batch = {
             "input_values": normalise(speech),
-            "target": torch.from_numpy(self.centred[seen]),
+            "target": torch.from_numpy(self.targets[seen]),
             "speakers": torch.from_numpy(pairs.speakers[heard]),
         }
         if self.voices is not None:
