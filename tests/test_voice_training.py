@@ -24,7 +24,7 @@ from training.checkpoints import (
 )
 from training.configuration import VoiceEncoderTraining, load_configuration
 from training.data import load_pairs
-from training.expected_faces import expected_faces
+from training.expected_faces import ExpectedFaces
 from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
 from training.train_voice_encoder import (
     build_student,
@@ -345,12 +345,25 @@ def test_expected_faces_are_what_the_voice_was_made_to_tell(pairs):
         genders=genders,
         voice_parameters=[{"voice_id": "one", "breathiness": b} for b in breath.tolist()],
     )
-    expected = expected_faces(stated) + stated.embeddings.mean(0)
-    assert expected.shape == (count, 2) and expected.dtype == np.float32
-    assert np.abs(expected - np.c_[law, np.zeros(count)]).mean() < 0.1  # the noise has 0.8
+    expected = ExpectedFaces(stated)
+    rows, same = np.arange(count), np.ones(count)
+    faces = expected(rows, same) + stated.embeddings.mean(0)
+    assert faces.shape == (count, 2) and faces.dtype == np.float32
+    assert np.abs(faces - np.c_[law, np.zeros(count)]).mean() < 0.1  # the noise has 0.8
+    np.testing.assert_array_equal(expected(rows, 1.1 * same), expected(rows, same))  # only breath
     silent = dataclasses.replace(stated, voice_parameters=[{}] * count)
     with pytest.raises(ValueError, match="which 400 of 400 pairs do not state: set targets to"):
-        expected_faces(silent)
+        ExpectedFaces(silent)
+
+
+def test_a_voice_played_faster_lets_expect_the_face_of_a_higher_one(pairs):
+    expected = ExpectedFaces(pairs)  # the tones' pitch: 210 Hz and more, 120 Hz and more
+    women = np.flatnonzero(pairs.genders == "female")[:1]
+    low, high = (np.asarray([pitch]) for pitch in (1.0, 1.02))
+    raised = ExpectedFaces(pairs)
+    raised.parameters[women] *= 1.02
+    np.testing.assert_allclose(expected(women, high), raised(women, low), rtol=1e-5)
+    assert not np.allclose(expected(women, high), expected(women, low))
 
 
 def test_training_on_expected_faces(folder, pairs):
