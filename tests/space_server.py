@@ -11,15 +11,14 @@ RATE = 16000  # Hz
 
 
 @contextmanager
-def served(folder: Path, kept_seconds: int = 600) -> Iterator[tuple[str, Path]]:
+def served(folder: Path) -> Iterator[tuple]:
     """Serves the page with a tiny pipeline.
 
     Args:
         folder: for its temporary files.
-        kept_seconds: after which these are deleted.
 
     Yields:
-        The page's address, and the folder.
+        The page's address, and its `gr.Blocks`.
     """
     from tests.tiny import tiny_pipeline
 
@@ -30,12 +29,12 @@ def served(folder: Path, kept_seconds: int = 600) -> Iterator[tuple[str, Path]]:
     pipeline = tiny_pipeline(
         with_normalized_decoder=True, with_face_traits=True, face_embedding_size=128
     )
-    app = build_app(pipeline, kept_seconds)
+    app = build_app(pipeline)
     try:
         _, address, _ = app.launch(
             prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **LAUNCH_OPTIONS
         )
-        yield address, folder
+        yield address, app
     finally:
         app.close(verbose=False)
         if before is None:

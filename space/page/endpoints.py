@@ -4,6 +4,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -16,7 +17,7 @@ from .drawing import Artist
 from .limits import MAX_NEAREST, Refusal, Settings, checked_settings, whole_number
 from .marks import with_visible_mark
 from .results import SHOWN_NEAREST, VoiceResult, example_page, marked_output, results_page
-from .uploads import EXAMPLES, Uploads, path_of, read_voice
+from .uploads import EXAMPLES, GONE, Uploads, path_of, read_voice
 
 UNEXPECTED = "Something went wrong on the server: try again, or with another recording."
 
@@ -51,10 +52,13 @@ class Page(gr.Blocks):
     """Blocks that refuse, in one sentence, what no component can take."""
 
     async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
-        """As gradio's, which would fetch a file from any address that a request names."""
+        """As gradio's, which would fetch what lies at an address, and try to delete a folder."""
         with errors_in_one_sentence():
-            if any(_names_address(value) for value in inputs):
-                raise Refusal("Nothing is fetched from elsewhere: upload the recording here.")
+            for path in _paths_in(inputs):
+                if "://" in path:
+                    raise Refusal("Nothing is fetched from elsewhere: upload the recording here.")
+                if not Path(path).is_file():
+                    raise Refusal(GONE)
         try:
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except gr.Error:
@@ -64,13 +68,15 @@ class Page(gr.Blocks):
             raise gr.Error(sentence, print_exception=False) from None
 
 
-def _names_address(value) -> bool:
-    """Whether a request's value holds, at any depth, a file that lies at an address."""
+def _paths_in(value) -> Iterator[str]:
+    """The paths of all files that a request names, at any depth."""
     if isinstance(value, dict):
-        path = value.get("path")
-        is_address = isinstance(path, str) and "://" in path
-        return is_address or any(_names_address(inner) for inner in value.values())
-    return isinstance(value, list) and any(_names_address(inner) for inner in value)
+        if isinstance(value.get("path"), str):
+            yield value["path"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _paths_in(inner)
 
 
 class Endpoints:

@@ -62,24 +62,20 @@ LAUNCH_OPTIONS = {
 }
 
 
-def build_app(
-    pipeline: Speech2FacePipeline | None = None, kept_seconds: int = KEPT_SECONDS
-) -> gr.Blocks:
+def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
     """Builds the page.
 
     Args:
         pipeline (`Speech2FacePipeline`, *optional*): the one to use; by default the one whose
             weights come with the package.
-        kept_seconds (`int`): after which uploads and results are deleted.
 
     Returns:
         `gr.Blocks`: call its `launch(**LAUNCH_OPTIONS)`.
     """
     artist = Artist(pipeline)
     endpoints = Endpoints(artist)
-    sweep = min(SWEEP_SECONDS, kept_seconds)
     with Page(
-        title=texts.TITLE, analytics_enabled=False, delete_cache=(sweep, kept_seconds)
+        title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)
     ) as app:
         gr.HTML(f"<h1>{texts.TITLE}</h1><p class='s2f-lead'>{texts.LEAD}</p>")
         with gr.Row(elem_classes="s2f-main"):

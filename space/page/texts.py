@@ -4,11 +4,11 @@ from pathlib import Path
 
 import yaml
 
-from modeling_speech2face import __file__ as package_file
+import modeling_speech2face
 
 from .limits import KEPT_SECONDS, MAX_SECONDS
 
-CARD = Path(package_file).parent / "demo_checkpoint" / "README.md"
+CARD = Path(modeling_speech2face.__file__).parent / "demo_checkpoint" / "README.md"
 
 TITLE = "Speech2Face"
 LEAD = (
