@@ -4,7 +4,7 @@ Letters: V voices, n images a voice, N = V n images, D size of a face embedding,
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
 
@@ -278,26 +278,15 @@ class Speech2FacePipeline(DiffusionPipeline):
         )  # (N, 3, S, S), 0 to 1
 
         # 4. What a voice's faces share, and what it tells
-        by_voice = faces.unflatten(0, (len(predictions), n))
-        averages = by_voice.mean(dim=1)  # (V, 3, S, S)
-        certainties = certainty_of(by_voice) if n > 1 else None  # (V, S, S)
-        told = None
-        if voice is not None:
-            draws = self._further_draws(predictions, generators[::n])  # (V, TOLD_DRAWS, D)
-            if self.normalized_decoder is not None:
-                averages, certainties = self._average(exaggeration * draws[:, :AVERAGED_DRAWS])
-            if self.face_traits is not None:
-                told = [self.face_traits.tell(of_a_voice) for of_a_voice in draws]
+        firsts = generators[::n] if voice is not None else None
+        averages, certainties, told = self._shared(
+            faces.unflatten(0, (len(predictions), n)), predictions, firsts, exaggeration
+        )
 
         # 5. Output
         of = "imagined from a voice" if voice is not None else "decoded from a face's embedding"
         images = self._output(faces, output_type, seeds, f"a face {of}")
-        average_face = self._output(averages, output_type, seeds, "the average of several faces")
-        certainty = None
-        if certainties is not None:
-            if output_type == "pil":
-                certainties = in_colour(certainties, averages)  # (V, 3, S, S)
-            certainty = self._output(certainties, output_type, seeds, "where several faces agree")
+        average_face, certainty = self._summary(averages, certainties, output_type, seeds)
         if not is_list:
             average_face, certainty, told = (
                 them if them is None else them[0] for them in (average_face, certainty, told)
@@ -305,6 +294,69 @@ class Speech2FacePipeline(DiffusionPipeline):
         if not return_dict:
             return images, face_embeddings, average_face, certainty, told
         return Speech2FacePipelineOutput(images, face_embeddings, average_face, certainty, told)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        voice: str | Path | bytes | np.ndarray | torch.Tensor,
+        sampling_rate: int | None = None,
+        decoder: str = "diffusion",
+        exaggeration: float = 1.0,
+        num_images_per_prompt: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Speech2FacePipelineOutput]:
+        """Imagines the faces of a call for one voice, and hands out each as soon as it is drawn.
+
+        Args:
+            voice: one, in any form that a call takes.
+            sampling_rate, decoder, exaggeration, num_images_per_prompt, num_inference_steps,
+                guidance_scale, generator: as in a call, whose faces these are.
+
+        Yields:
+            `Speech2FacePipelineOutput` after each face, with PIL `images` and `face_embeddings` as
+            far as they are drawn and no average; at last the whole output of a call.
+
+        Raises:
+            AudioError, NoSpeechError, ValueError: as a call, before the first face.
+
+        Example:
+            ```python
+            >>> from modeling_speech2face import Speech2FacePipeline
+            >>> pipe = Speech2FacePipeline.from_demo()
+            >>> outputs = pipe.stream("samples/librispeech-2414.flac", num_images_per_prompt=2)
+            >>> [(len(out.images), out.average_face is not None) for out in outputs]
+            [(1, False), (2, False), (2, True)]
+
+            ```
+        """
+        n = self._check(decoder, num_images_per_prompt, exaggeration, "pil")
+        denoising = self._denoising(decoder, num_inference_steps, guidance_scale)
+        predictions = self._embed_voices([voice], sampling_rate)  # (1, D)
+        seeds, generators = _image_generators(generator, 1, n)
+        images, faces, drawn = [], [], []
+        for seed, image_generator in zip(seeds, generators, strict=True):
+            drawn.append(predictions)
+            if not (decoder == "normalized" and n == 1):
+                drawn[-1] = self.voice_encoder.sample_face_embeddings(
+                    predictions[0], 1, image_generator
+                )
+            drawn[-1] = exaggeration * drawn[-1]
+            faces.append(self._decode(drawn[-1], decoder, denoising, [image_generator]))
+            images += self._output(faces[-1], "pil", [seed], "a face imagined from a voice")
+            yield Speech2FacePipelineOutput(list(images), torch.cat(drawn), None, None)
+        averages, certainties, told = self._shared(
+            torch.cat(faces)[None], predictions, generators[:1], exaggeration
+        )
+        average_face, certainty = self._summary(averages, certainties, "pil", seeds)
+        yield Speech2FacePipelineOutput(
+            images,
+            torch.cat(drawn),
+            average_face[0],
+            None if certainty is None else certainty[0],
+            None if told is None else told[0],
+        )
 
     @torch.no_grad()
     def interpolate(
@@ -480,6 +532,40 @@ class Speech2FacePipeline(DiffusionPipeline):
         pairs = [average_of_draws(self.normalized_decoder, of_a_voice) for of_a_voice in draws]
         averages, certainties = zip(*pairs, strict=True)
         return torch.stack(averages), torch.stack(certainties)
+
+    def _shared(self, by_voice, predictions, firsts, exaggeration: float) -> tuple:
+        """What the faces (V, n, 3, S, S) of voices share, and what the voices tell.
+
+        Args:
+            by_voice: the faces.
+            predictions: (V, D), centred.
+            firsts: the generators of the voices' first images; None where there is no voice.
+            exaggeration: of the faces.
+
+        Returns:
+            Averages (V, 3, S, S), certainties (V, S, S) or None, sentences (V of them) or None.
+        """
+        averages = by_voice.mean(dim=1)
+        certainties = certainty_of(by_voice) if by_voice.shape[1] > 1 else None
+        told = None
+        if firsts is not None:
+            draws = self._further_draws(predictions, firsts)  # (V, TOLD_DRAWS, D)
+            if self.normalized_decoder is not None:
+                averages, certainties = self._average(exaggeration * draws[:, :AVERAGED_DRAWS])
+            if self.face_traits is not None:
+                told = [self.face_traits.tell(of_a_voice) for of_a_voice in draws]
+        return averages, certainties, told
+
+    def _summary(self, averages, certainties, output_type: str, seeds: list[int]) -> tuple:
+        """Averages (V, 3, S, S) and certainties (V, S, S) or None, as they were asked for."""
+        average_face = self._output(averages, output_type, seeds, "the average of several faces")
+        if certainties is None:
+            return average_face, None
+        if output_type == "pil":
+            certainties = in_colour(certainties, averages)  # (V, 3, S, S)
+        return average_face, self._output(
+            certainties, output_type, seeds, "where several faces agree"
+        )
 
     def _decode(
         self, face_embeddings, decoder, denoising, generators, callback=None
