@@ -7,13 +7,14 @@ Every file is read in another process, which may be slow, swell or die: it is th
 
 import argparse
 import collections
+import functools
 import io
 import os
 import resource
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,8 +27,9 @@ from modeling_speech2face import AudioError, load_audio
 from modeling_speech2face.audio import MAX_SECONDS
 
 RATE = 16000
-SECONDS = 20  # a file that takes longer hangs
-MAX_MEGABYTES = 700  # of resident memory, of which Python with PyAV takes about 90
+SECONDS = 60  # a file that takes longer by the clock hangs; the machine may be busy
+MAX_SECONDS_OF_CPU = 20  # and so does one that takes more of a core
+MAX_MEGABYTES = 300  # of resident memory, of which Python with PyAV takes 50
 # Those that write several files, open devices or sockets, or write no media.
 NOT_MUXED = (
     "alsa dash fbdev fifo hds hls ismv image2 oss rtp rtp_mpegts rtsp sap segment smoothstreaming "
@@ -51,7 +53,7 @@ class Outcome:
     Args:
         kind: "read", "refused", or what must not be: "error", "hang", "crash", "memory", "litter".
         what: the sentence, or what happened instead.
-        seconds: that it took.
+        seconds: of a core, that it took.
         megabytes: of resident memory at most, while it was read.
     """
 
@@ -148,6 +150,30 @@ def muxed(
     return file.getvalue()
 
 
+def endless(codec: str, rate: int, layout: str, seconds: float) -> bytes:
+    """Silence, so long as asked for, in a file that is small for it."""
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska", options={"live": "1"}) as out:  # of unknown length
+        stream = out.add_stream(codec, rate=rate, layout=layout)
+        context = stream.codec_context
+        formats = av.Codec(codec, "w").audio_formats  # ALAC packs silence of 16 bits alone
+        context.format = next((f for f in formats if f.name.startswith("s16")), formats[0])
+        context.open()
+        size = context.frame_size or 4096
+        for start in range(0, 30 * rate, size):
+            frame = av.AudioFrame(format=context.format.name, layout=layout, samples=size)
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    content = file.getvalue()
+    first = content.index(b"\x1f\x43\xb6\x75")  # a cluster of packets
+    return content[:first] + content[first:] * int(seconds // 30)
+
+
 def mutated(seeds: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """As many damaged files as asked for, of all seeds in turn: name and content."""
     rng, names = np.random.default_rng(seed), sorted(seeds)
@@ -205,15 +231,15 @@ def splice(rng, content: bytes, other: bytes) -> bytes:
     return content[: place(rng, content)] + other[place(rng, other) :]
 
 
-def read(path: str) -> Outcome:
+def read(path: str, loader: Callable = load_audio) -> Outcome:
     """Reads one file in this process, and says what came of it."""
     _forget_peak()
-    start, name = time.perf_counter(), Path(path).name
+    start, name = time.process_time(), Path(path).name
     kind, what = "read", ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            waveform = load_audio(path)
+            waveform = loader(path)
         if waveform.dtype != np.float32 or waveform.ndim != 1 or not np.isfinite(waveform).all():
             kind, what = "error", f"{waveform.dtype} {waveform.shape}"
         elif not 0 < waveform.size <= MAX_SECONDS * RATE:
@@ -224,36 +250,38 @@ def read(path: str) -> Outcome:
             kind = "error"
     except BaseException as error:
         kind, what = "error", f"{type(error).__name__}: {error}"
-    seconds, megabytes = time.perf_counter() - start, _peak()
+    seconds, megabytes = time.process_time() - start, _peak()
+    if kind in ("read", "refused") and seconds > MAX_SECONDS_OF_CPU:
+        kind = "hang"
     if kind in ("read", "refused") and megabytes > MAX_MEGABYTES:
         kind = "memory"
     left = os.listdir()
     if left:
         kind, what = "litter", str(left)
+        for litter in left:
+            Path(litter).unlink()
     return Outcome(name, kind, what, seconds, megabytes)
 
 
-def read_all(paths: list[Path], workers: int = 1) -> list[Outcome]:
-    """Reads files in other processes, which are watched."""
+def read_all(
+    paths: list[Path], loader: Callable = load_audio, seconds: float = SECONDS
+) -> list[Outcome]:
+    """Reads files in another process, which is watched: it may hang, swell, die or litter."""
     from pebble import ProcessExpired, ProcessPool
 
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        pool = ProcessPool(
-            workers, max_tasks=500, initializer=_settle, initargs=(folder,),
-            context=get_context("spawn"),
-        )  # fmt: skip
+        pool = ProcessPool(1, initializer=_settle, initargs=(folder,), context=get_context("spawn"))
         with pool:
-            outcomes = iter(pool.map(read, map(str, paths), timeout=SECONDS).result())
-            found = []
+            reader = functools.partial(read, loader=loader)
+            outcomes = iter(pool.map(reader, map(str, paths), timeout=seconds).result())
             for path in paths:
                 try:
                     found.append(next(outcomes))
                 except TimeoutError:
-                    found.append(Outcome(path.name, "hang", f"after {SECONDS} s"))
+                    found.append(Outcome(path.name, "hang", f"after {seconds} s"))
                 except ProcessExpired as error:
                     found.append(Outcome(path.name, "crash", f"exit code {error.exitcode}"))
-        if os.listdir(folder):
-            found.append(Outcome("all", "litter", str(os.listdir(folder))))
     return found
 
 
