@@ -47,6 +47,11 @@ _HOMES = {
     "read_provenance": "provenance",
     "save_image": "provenance",
     "with_provenance": "provenance",
+    "SigningKey": "signing",
+    "load_signing_key": "signing",
+    "sign": "signing",
+    "Verification": "verification",
+    "verify_image": "verification",
 }
 __all__ = list(_HOMES)
 
@@ -74,7 +79,9 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .pictures import Speech2FacePipelineOutput, contact_sheet, enlarge, with_scale
     from .pipeline_speech2face import Speech2FacePipeline
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
+    from .signing import SigningKey, load_signing_key, sign
     from .spline_warp import thin_plate_spline, warp
+    from .verification import Verification, verify_image
     from .voice_activity import NoSpeechError, speech_probabilities
 
 
