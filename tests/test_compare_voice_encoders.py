@@ -208,7 +208,7 @@ def test_all_rows_stand_in_one_table(compared):
     assert results.find(table="ablations", system="tiny, hears 0.5 s", measure="auc").value
     others = {(r.system, r.other) for r in results.select(table="differences")}
     assert ("tiny", "ridge from tones") in others and ("tiny, no voice teacher", "tiny") in others
-    assert "1 of 2 folds, 1 seeds" in text and "| tiny | 0." in text
+    assert "1 of 2 folds, seeds 1" in text and "| tiny | 0." in text
     seeds = results.select(table="seeds", by="seed", system="tiny", measure="auc")
     assert [r.group for r in seeds] == ["0", "1"]
     assert np.mean([r.value for r in seeds]) == pytest.approx(rows["tiny"].value, abs=1e-4)

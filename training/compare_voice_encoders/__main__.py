@@ -39,6 +39,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="train these rows alone, of the others take what there is; without a name: none",
     )
     parser.add_argument("--checkpoint", default="demo", help="whose normalized decoder: demo")
+    parser.add_argument(
+        "--no-decode", dest="decode", action="store_false", help="no faces of what is predicted"
+    )
     parser.add_argument("--faces", help="folder: faces that another system made from the voices")
     parser.add_argument("--true-faces", help="folder: what it makes of the original faces")
     parser.add_argument("--rounds", type=int, default=1000, help="resamples of families: 1000")

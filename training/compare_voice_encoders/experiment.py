@@ -32,7 +32,9 @@ class Experiment:
     ablation_folds: int = 1
     ablation_seeds: int = 1
     seconds: list[float] = field(default_factory=lambda: [3.0, 6.0])
-    ridge: dict[str, list[str]] = field(default_factory=lambda: {"ridge from GE2E": ["ge2e"]})
+    ridge: dict[str, list[str | dict]] = field(
+        default_factory=lambda: {"ridge from GE2E": ["ge2e"]}
+    )
     encoders: dict[str, str] = field(default_factory=dict)
     averages: dict[str, list[str]] = field(default_factory=dict)
     ablations: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from training.data import Pairs
 from training.evaluation.generation import decoders_of, load_checkpoint
 from training.evaluation.instruments import Judge
 from training.evaluation.run import labels_of
-from training.evaluation.store import Store
+from training.evaluation.store import Store, key_of
 from training.evaluation.subjects import Subjects, load_subjects
 from training.evaluation.tables import Labels
 from training.evaluation.workbench import Workbench
@@ -64,7 +64,7 @@ def compare(options: argparse.Namespace) -> None:
     # 2. Every row's answers, from people who were not trained on
     answers = [
         *floors(subjects, labels, folds),
-        *regressions(experiment, pairs, folds),
+        *regressions(experiment, pairs, folds, Store(cache / "evaluation")),
         *trained(experiment, encoders, pairs, folds, options),
     ]
     by_name = {answer.name: answer for answer in answers}
@@ -101,14 +101,27 @@ def floors(subjects: Subjects, labels: Labels, folds: Sequence[Fold]) -> list[An
     ]
 
 
-def regressions(experiment: Experiment, pairs: Pairs, folds: Sequence[Fold]) -> list[Answer]:
-    """The ridge rows."""
+def regressions(
+    experiment: Experiment, pairs: Pairs, folds: Sequence[Fold], store: Store
+) -> list[Answer]:
+    """The ridge rows, which are kept."""
+    given = pairs.embeddings, pairs.speakers, pairs.genders, folds
     found = []
     for name in experiment.ridge:
         voices = [voice_embeddings(pairs, teacher) for teacher in experiment.teachers(name)]
-        predicted, penalties = ridge(voices, pairs.embeddings, pairs.speakers, pairs.genders, folds)
-        note = "penalties " + ", ".join(f"{penalty:.3g}" for penalty in penalties)
-        found.append(Answer(name, "floor", [predicted], note))
+
+        def make(start: int, stop: int, voices: list = voices) -> dict[str, np.ndarray]:
+            predicted, chosen = ridge(voices, *given)
+            penalties = np.zeros(len(pairs))
+            for (_, held_out), penalty in zip(folds, chosen, strict=True):
+                penalties[held_out] = penalty
+            return {"predicted": predicted, "penalties": penalties}
+
+        key = key_of(name, *voices, *given[:2], given[2].tolist(), [f.tolist() for _, f in folds])
+        rows = store.rows(key, len(pairs), make, len(pairs))
+        chosen = [float(rows["penalties"][held_out[0]]) for _, held_out in folds]
+        note = "penalties " + ", ".join(f"{penalty:.3g}" for penalty in chosen)
+        found.append(Answer(name, "floor", [np.asarray(rows["predicted"])], note))
     return found
 
 
@@ -123,15 +136,15 @@ def trained(
     found = []
     for encoder in encoders:
         may_train = options.only is None or encoder.name in options.only
-        seconds, output = experiment.seconds, Path(options.output)
-        heard = predict(encoder, pairs, folds, seconds, output, may_train)
-        for each in reversed(seconds):
-            if not heard[each] or (encoder.ablated and each != seconds[-1]):
-                continue
-            name = encoder.name if each == seconds[-1] else f"{encoder.name}, hears {each:g} s"
-            ablated = encoder.ablated or (encoder.name if each != seconds[-1] else "")
-            run = int(sum((heard[each][0][fold] != 0).any() for _, fold in folds))
-            note = f"{run} of {len(folds)} folds, {len(heard[each])} seeds"
+        longest = experiment.seconds[-1]
+        seconds = [longest] if encoder.ablated else experiment.seconds[::-1]
+        heard = predict(encoder, pairs, folds, seconds, Path(options.output), may_train)
+        for each in seconds if heard[longest] else ():
+            name, ablated = encoder.name, encoder.ablated
+            if each != longest:
+                name, ablated = f"{name}, hears {each:g} s", name
+            run = sum(bool(heard[each][0][held_out].any()) for _, held_out in folds)
+            note = f"{run} of {len(folds)} folds, seeds {len(heard[each])}"
             found.append(Answer(name, "system", heard[each], note, ablated))
     return found
 
@@ -167,18 +180,36 @@ def as_faces(
                 ),
             )
         )
-    pipeline, _ = load_checkpoint(options.checkpoint)
-    decoder = decoders_of(pipeline).get("normalized")
-    if decoder is None:
-        raise ValueError(f"{options.checkpoint} has no normalized decoder: name one that has")
-    mean = pipeline.voice_encoder.face_embedding_mean.float().numpy()
-    arguments = mean, decoder, recogniser, Store(cache / "evaluation")
-    own = decoded(subjects.embeddings - subjects.centre, *arguments, "compared true faces")
-    for answer in answers:
-        if not answer.ablated and answer.asked.all():
-            made.append((answer.name, decoded(answer.mean, *arguments, "compared faces"), own))
+    if options.decode:
+        made += own_faces(options.checkpoint, answers, subjects, recogniser, cache)
     found = []
     for name, from_voice, from_face in made:
         found.append(Answer(name, "system", [from_voice]))
         found.append(Answer(name, "system", [from_voice], faces=from_face))
     return found
+
+
+def own_faces(
+    checkpoint: str,
+    answers: Sequence[Answer],
+    subjects: Subjects,
+    recogniser: FaceRecogniser,
+    cache: Path,
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Each row's name, and centred embeddings (N, D) of its faces and of those of the real faces.
+
+    Raises:
+        ValueError: if the checkpoint has no decoder that does not draw.
+    """
+    pipeline, _ = load_checkpoint(checkpoint)
+    decoder = decoders_of(pipeline).get("normalized")
+    if decoder is None:
+        raise ValueError(f"{checkpoint} has no normalized decoder: name one that has")
+    mean = pipeline.voice_encoder.face_embedding_mean.float().numpy()
+    tools = mean, decoder, recogniser, Store(cache / "evaluation")
+    own = decoded(subjects.embeddings - subjects.centre, *tools, "compared true faces")
+    return [
+        (answer.name, decoded(answer.mean, *tools, f"compared {answer.name}"), own)
+        for answer in answers
+        if not answer.ablated and answer.asked.all() and not answer.name.endswith("oracle")
+    ]
