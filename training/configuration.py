@@ -188,6 +188,9 @@ class VoiceEncoderTraining(Training):
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.
+        targets: "face", the embedding of the speaker's picture, or "expected_face", the mean of
+            the faces that go with what the data set states of the voice, see
+            `training.expected_faces`.
         voice_teacher: who `losses.distillation` learns from, a backend's name or more; or None.
         feature_decoder: folder of a trained `NormalizedFaceDecoder`, whose first layer
             `losses.feature_l1` compares by; or None. Its embeddings were centred by its own
@@ -208,6 +211,7 @@ class VoiceEncoderTraining(Training):
     pretrained: str | None = None
     filter_bank: str = "none"
     crop_seconds: float = 4.0
+    targets: str = "face"
     voice_teacher: VoiceTeacher | str | None = None
     feature_decoder: str | None = None
     losses: VoiceEncoderLosses = field(default_factory=VoiceEncoderLosses)
@@ -220,6 +224,8 @@ class VoiceEncoderTraining(Training):
             raise ValueError(
                 f'filter_bank must be "none", "frozen" or "trained", got {self.filter_bank!r}'
             )
+        if self.targets not in ("face", "expected_face"):
+            raise ValueError(f'targets must be "face" or "expected_face", got {self.targets!r}')
         if isinstance(self.voice_teacher, str):
             self.voice_teacher = VoiceTeacher(self.voice_teacher)
         if self.losses.distillation and self.voice_teacher is None:

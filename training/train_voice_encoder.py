@@ -458,25 +458,26 @@ def finish(
 ) -> dict[str, Any]:
     """Calibrates, estimates what a voice leaves open, and writes the model to `folder`.
 
-    The prediction's length is brought to a t with the least squared error on validation speakers,
-    t = <p, y> / <p, p>; the residual covariance is estimated around it. Prediction and draw
-    together then have the faces' own spread, which is reported.
+    Calibrated by `calibration_of` on validation speakers; the residual covariance is estimated
+    around that. Prediction and draw together then have the faces' own spread, which is reported.
     """
     model = student.model.float()
     mean = pairs.embeddings.mean(0)
     rows = np.arange(len(validation))
     predicted = predict(student.float(), validation, rows, model.config.clip_seconds)
     actual = validation.embeddings - mean
-    scale = float((predicted * actual).sum() / np.square(predicted).sum())
-    scale = min(max(scale, 0.05), 2.0)  # a run of a few steps may find no use in a voice
+    calibration = calibration_of(predicted, actual)  # (D, D)
+    shortest, *_, longest = np.linalg.eigvalsh(calibration)
+    last = model.projection[-1]
     with torch.no_grad():
-        model.projection[-1].weight.mul_(scale)
-        model.projection[-1].bias.mul_(scale)
-    predicted = predicted * scale
+        last.weight.copy_(torch.from_numpy(calibration).float() @ last.weight)
+        last.bias.copy_(torch.from_numpy(calibration).float() @ last.bias)
+    predicted = predicted @ calibration.T.astype(np.float32)
     model.set_residual_covariance(torch.from_numpy(actual - predicted))
     drawn = float(model.residual_covariance.trace()) + float(predicted.var(0).sum())
     figures = figures_of(predicted, rows, pairs, validation, mean) | {
-        "calibration": scale,
+        "calibration_shortest": float(shortest),
+        "calibration_longest": float(longest),
         "spread_of_draws": math.sqrt(drawn / float(actual.var(0).sum())),  # 1: as wide as the faces
         "speakers": len(validation.speaker_names),
         "steps": steps,
@@ -487,6 +488,29 @@ def finish(
     write_card(folder, config, figures)
     print(f"{folder}: {in_words(figures)}")
     return figures
+
+
+def calibration_of(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """The matrix that brings predictions to the lengths with the least squared error.
+
+    Along each principal direction of the predictions, of energy e_k = sum p_k^2, the length is
+    brought to t_k = (<p_k, y_k> + e t) / (e_k + e): what that direction asks for, and the more the
+    overall t = <p, y> / <p, p> the less there is of it; e is the mean energy. What a voice tells
+    for sure, such as a gender, is then not shortened for the sake of what it tells badly.
+
+    Args:
+        predicted: (N, D) centred embeddings of validation speakers.
+        actual: (N, D) those of their faces.
+
+    Returns:
+        (D, D), symmetric; lengths between .05 and 2: a run of a few steps may find no use in a
+        voice.
+    """
+    overall = float((predicted * actual).sum() / np.square(predicted).sum())
+    energy, directions = np.linalg.eigh(predicted.T.astype(np.float64) @ predicted)
+    products = ((predicted @ directions) * (actual @ directions)).sum(0)
+    lengths = (products + energy.mean() * overall) / (energy + energy.mean())
+    return (directions * lengths.clip(0.05, 2.0)) @ directions.T
 
 
 def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:
