@@ -90,14 +90,31 @@ def predict(
 
 
 def _settings(config: VoiceEncoderTraining) -> dict:
-    """All that decides a run's predictions, but its seed and data."""
-    settings = dataclasses.asdict(config)
+    """All that decides a run's predictions, but its seed and data.
+
+    What has its default is left out, so that a field that is added later changes no earlier run.
+    """
+    settings = _unlike(dataclasses.asdict(config), dataclasses.asdict(VoiceEncoderTraining()))
     for place in PLACES:
-        del settings[place]
+        settings.pop(place, None)
     if config.pretrained:
         weights = sorted(Path(config.pretrained).glob("*.safetensors"))
         settings["weights"] = [fingerprint(path.read_bytes()) for path in weights]
     return settings
+
+
+def _unlike(values: dict, defaults: dict) -> dict:
+    """What differs from the defaults, key by key where both hold keys."""
+    unlike = {}
+    for name, value in values.items():
+        default = defaults.get(name)
+        if isinstance(value, dict) and isinstance(default, dict):
+            value = _unlike(value, default)
+            if value:
+                unlike[name] = value
+        elif name not in defaults or value != default:
+            unlike[name] = value
+    return unlike
 
 
 def _run(
