@@ -17,6 +17,7 @@ from training.compare_voice_encoders.answers import Answer, Measurer, average_of
 from training.compare_voice_encoders.baselines import oracle, ridge
 from training.compare_voice_encoders.experiment import load_experiment
 from training.compare_voice_encoders.people import families_of, folds_of, pairs_of, some_of
+from training.configuration import VoiceEncoderLosses, VoiceEncoderTraining
 from training.evaluation.results import Results
 from training.measures.resampling import SpeakerBootstrap
 from training.voice_teacher import BACKENDS, Backend
@@ -250,6 +251,13 @@ def test_other_settings_are_another_run(world, compared):
     _, (tiny, silent) = load_experiment(world / "experiment.yaml")
     assert tiny.config.voice_teacher.backend == "hum" and silent.config.voice_teacher is None
     assert silent.ablated == "tiny" and silent.config.losses.mse == tiny.config.losses.mse
+
+
+def test_a_field_that_comes_later_changes_no_earlier_run():
+    config = VoiceEncoderTraining(
+        seed=3, output="elsewhere", steps=7, losses=VoiceEncoderLosses(cosine=0)
+    )
+    assert encoders.settings_of(config) == {"seed": 3, "steps": 7, "losses": {"cosine": 0}}
 
 
 def test_an_experiment_that_contradicts_itself_is_refused(world):

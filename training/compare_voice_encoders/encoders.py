@@ -72,7 +72,7 @@ def predict(
     Raises:
         Stopped: if a training was stopped.
     """
-    name = key_of(encoder.name, _settings(encoder.config), pairs.folder.name, len(folds))
+    name = key_of(encoder.name, settings_of(encoder.config), pairs.folder.name, len(folds))
     found = []
     for seed in range(encoder.seeds):
         by_fold = []
@@ -89,7 +89,7 @@ def predict(
     return {each: [_joined(by_fold, each, len(pairs)) for by_fold in heard] for each in seconds}
 
 
-def _settings(config: VoiceEncoderTraining) -> dict:
+def settings_of(config: VoiceEncoderTraining) -> dict:
     """All that decides a run's predictions, but its seed and data.
 
     What has its default is left out, so that a field that is added later changes no earlier run.
