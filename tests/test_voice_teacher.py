@@ -71,6 +71,21 @@ def test_an_xvector_network_from_a_folder_is_a_teacher(tmp_path, pairs):
     assert not np.allclose(embeddings[0], embeddings[2], atol=1e-3)
 
 
+def test_a_voice_encoder_of_ones_own_teaches_what_it_pools(tmp_path, pairs):
+    from tests.tiny import tiny_model
+
+    model = tiny_model(0, clip_seconds=0.5)
+    model.save_pretrained(tmp_path)
+    embeddings = voice_embeddings(pairs, VoiceTeacher("speech2face", str(tmp_path)))
+    clip = np.resize(pairs.speech(1), 8000).astype(np.float32)
+    heard = torch.from_numpy((clip - clip.mean()) / clip.std())[None]
+    with torch.no_grad():
+        pooled = model(heard).pooled[0].numpy()
+    np.testing.assert_allclose(embeddings[1], pooled / np.linalg.norm(pooled), atol=1e-3)
+    with pytest.raises(FileNotFoundError, match="no voice encoder .*: name a folder"):
+        voice_embeddings(pairs, VoiceTeacher("speech2face", str(tmp_path / "nowhere")))
+
+
 def test_teachers_are_asked_once_and_kept_apart(tmp_path, pairs, monkeypatch):
     asked = []
 

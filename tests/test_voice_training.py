@@ -234,6 +234,40 @@ def test_the_base_recipe_takes_a_pretrained_backbone(folder, pairs, tmp_path, ki
     assert set(rates.values()) == {3e-5, None}
 
 
+def test_a_whole_model_is_trained_further_around_another_mean(folder, pairs):
+    first = configuration(folder, "first")
+    final = train(first)
+    further = dataclasses.replace(
+        first, output=str(folder / "further"), pretrained=str(final), model={}, filter_bank="none"
+    )
+    others = dataclasses.replace(pairs, embeddings=pairs.embeddings + 0.5)
+    weights, student = weights_of(final), build_student(further, others, None)
+    for name, weight in student.model.state_dict().items():
+        if name != "face_embedding_mean":
+            assert torch.equal(weight, weights[name].float()), name
+    mean = torch.from_numpy(others.embeddings.mean(0))
+    assert torch.equal(student.model.face_embedding_mean, mean)
+    again = train(further, data=(others, others))
+    assert torch.equal(weights_of(again)["face_embedding_mean"], mean.half())
+    with pytest.raises(ValueError, match="is a whole model: leave model out"):
+        build_student(dataclasses.replace(further, model=first.model), pairs, None)
+    with pytest.raises(ValueError, match="different face recognisers"):
+        build_student(further, dataclasses.replace(pairs, teacher="arcface"), None)
+
+
+def test_changes_are_put_into_a_file_where_they_belong():
+    changes = {"losses": {"cosine": 0}, "model": {"voice_encoder_config": {"hidden_size": 48}}}
+    path = "training/configs/tiny_voice_encoder.yaml"
+    plain = load_configuration(path, VoiceEncoderTraining)
+    changed = load_configuration(path, VoiceEncoderTraining, changes)
+    assert changed.losses.cosine == 0 and changed.losses.mse == plain.losses.mse
+    assert changed.model["voice_encoder_config"] == plain.model["voice_encoder_config"] | {
+        "hidden_size": 48
+    }
+    with pytest.raises(ValueError, match="unknown key 'speed'"):
+        load_configuration(path, VoiceEncoderTraining, {"speed": 1})
+
+
 def test_the_papers_recipe_is_of_the_papers_size():
     from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
 

@@ -183,7 +183,8 @@ class VoiceEncoderTraining(Training):
         early_stopping: end after so many validations without a better `best_metric`; None trains
             all steps.
         best_metric: figure of a validation by which the best checkpoint is chosen, and kept.
-        pretrained: a voice encoder on the Hub or in a folder to start from, or None.
+        pretrained: what to start from, on the Hub or in a folder: a `Speech2FaceModel`, of which
+            all is kept but the mean face, or an audio backbone; or None.
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.
@@ -387,12 +388,13 @@ class NormalizedDecoderTraining(Training):
             raise ValueError(f"blended must be from 0 to 1, got {self.blended}")
 
 
-def load_configuration(path: str | Path, kind: type) -> Any:
+def load_configuration(path: str | Path, kind: type, changes: dict | None = None) -> Any:
     """Reads a YAML file into a dataclass.
 
     Args:
         path: the YAML file.
         kind: the dataclass, for example `VoiceEncoderTraining`.
+        changes: keys and values that are put in the place of the file's, nested as they are there.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -403,7 +405,17 @@ def load_configuration(path: str | Path, kind: type) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no configuration {path}: give the path of a YAML file")
-    return _from_dict(kind, yaml.safe_load(path.read_text()) or {}, path.name)
+    values = yaml.safe_load(path.read_text()) or {}
+    return _from_dict(kind, _changed(values, changes) if changes else values, path.name)
+
+
+def _changed(values: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """Values with changes, key by key where both hold keys."""
+    changed = dict(values) if isinstance(values, dict) else {}
+    for name, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(changed.get(name), dict)
+        changed[name] = _changed(changed[name], value) if nested else value
+    return changed
 
 
 def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:

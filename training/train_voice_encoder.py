@@ -84,12 +84,17 @@ class VoiceStudent(nn.Module):
         return face, heads
 
 
-def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path | None:
+def train(
+    config: VoiceEncoderTraining,
+    stop_at_step: int | None = None,
+    data: tuple[Pairs, Pairs] | None = None,
+) -> Path | None:
     """Trains, continuing from the latest checkpoint in `config.output` if there is one.
 
     Args:
         config: of the run.
         stop_at_step: stop there with a checkpoint, as an interruption would.
+        data: the pairs to train on and those to validate on; those of `config.dataset` if None.
 
     Returns:
         The folder `final/` of the finished model, or None if the run was stopped before its end.
@@ -107,7 +112,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     )
     # 1. Data, model, optimiser
     with accelerator.main_process_first():
-        pairs, validation = load_data(config)
+        pairs, validation = data or load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
     optimizer = optimizer_of(config, student, learning_rates_of(config))
@@ -249,7 +254,7 @@ def build_student(
         "face_embedding_mean": pairs.embeddings.mean(0).tolist(),
     }
     if config.pretrained:
-        model = Speech2FaceModel.from_voice_encoder_pretrained(config.pretrained, **arguments)
+        model = load_pretrained(config, arguments)
     else:
         model = Speech2FaceModel(Speech2FaceConfig(**arguments))
     if not torch.cuda.is_available():
@@ -266,6 +271,35 @@ def build_student(
     )
     freeze(student, config.frozen)
     return student
+
+
+def load_pretrained(config: VoiceEncoderTraining, arguments: dict[str, Any]) -> nn.Module:
+    """A `Speech2FaceModel` to train further, or a new one around a pretrained audio backbone.
+
+    Args:
+        config: of the run.
+        arguments: of `Speech2FaceConfig`, for a new one.
+
+    Raises:
+        ValueError: if a `Speech2FaceModel` predicts another recogniser's embeddings, or the
+            configuration says of which parts it should be.
+    """
+    from transformers import AutoConfig
+
+    from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
+
+    source, mean = config.pretrained, arguments["face_embedding_mean"]
+    if not isinstance(AutoConfig.from_pretrained(source), Speech2FaceConfig):
+        return Speech2FaceModel.from_voice_encoder_pretrained(source, **arguments)
+    if config.model:
+        raise ValueError(f"pretrained: {source} is a whole model: leave model out")
+    model = Speech2FaceModel.from_pretrained(source, dtype=torch.float32)
+    check_same_teacher(
+        pretrained=model.config.face_recogniser, data_set=arguments["face_recogniser"]
+    )
+    model.config.face_embedding_mean = mean
+    model.face_embedding_mean.copy_(torch.tensor(mean))
+    return model
 
 
 @torch.no_grad()

@@ -131,6 +131,40 @@ def load_xvector(model: str) -> Teacher:
     return embed
 
 
+def load_speech2face(model: str) -> Teacher:
+    """A voice encoder of this project: what its projection is given, mean and deviation over time.
+
+    Args:
+        model: folder or Hub name of a `Speech2FaceModel`.
+
+    Returns:
+        The teacher; it hears the first clip of a recording.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+    """
+    import torch
+
+    from modeling_speech2face import Speech2FaceModel
+
+    try:
+        network = Speech2FaceModel.from_pretrained(model, dtype=torch.float32).eval()
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no voice encoder {model}: name a folder or a model on the Hub"
+        ) from error
+    extractor = network.feature_extractor
+
+    @torch.no_grad()
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        clip = waveform[: extractor.clip_samples]
+        heard = extractor([clip], sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        pooled = network(**heard).pooled[0]  # (V,)
+        return torch.nn.functional.normalize(pooled, dim=-1).numpy()
+
+    return embed
+
+
 class Backend(NamedTuple):
     """How a voice teacher is made.
 
@@ -147,6 +181,7 @@ BACKENDS = {
     "ge2e": Backend(load_ge2e, takes_model=False),
     "campplus": Backend(load_campplus, takes_model=False),
     "xvector": Backend(load_xvector, takes_model=True),
+    "speech2face": Backend(load_speech2face, takes_model=True),
 }
 
 
@@ -157,7 +192,7 @@ class VoiceTeacher:
     In YAML `voice_teacher: ge2e` says the same as `voice_teacher: {backend: ge2e}`.
 
     Attributes:
-        backend: "ge2e", "campplus", "xvector", or one added to `BACKENDS`.
+        backend: "ge2e", "campplus", "xvector", "speech2face", or one added to `BACKENDS`.
         model: folder or Hub name of its weights, where it does not bring its own.
     """
 
