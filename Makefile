@@ -49,7 +49,7 @@ space: .venv/.space
 	@touch $@
 
 .venv/.test: .venv/.created $(HOUSE)
-	$(PIP_INSTALL) -e ".[train,distill,data,dev]"
+	$(PIP_INSTALL) -e ".[train,distill,data,onnx,dev]"
 	$(BIN)/python -m training.torchaudio_on_cpu
 	@touch $@ .venv/.base
 

@@ -1,6 +1,13 @@
 """A built data set on the Hugging Face Hub: private unless it is said otherwise, never without
-a statement of rights."""
+a statement of rights.
 
+`python -m dataset_scripts.publishing FOLDER REPO [--rights TEXT] [--contact TEXT] [--public]`
+pushes pairs that were built from video, or a synthetic cast.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_scripts.assembly import move_into_place, remove_folder
@@ -10,6 +17,7 @@ from dataset_scripts.data_card import (
     REFUSED_FILE,
     SHEET_FILE,
     measure,
+    read_about,
     render_card,
     split_files,
 )
@@ -19,6 +27,9 @@ NO_RIGHTS = (
     'voices and faces are biometric data: state with --rights "..." by what right they may be '
     "passed on, for example the people's consent and where it is kept"
 )
+CAST = "dataset_scripts.synthetic_cast"
+# Its card says so, too: nobody is shown, and whoever is heard is named with the licence.
+CAST_RIGHTS = "invented faces; voices under the licences that its card names"
 LEAST_RIGHTS = 20  # characters: a sentence, not a tick
 
 
@@ -46,6 +57,19 @@ def state_rights(folder: Path, rights: str | None, contact: str | None) -> None:
     remove_folder(new)
 
 
+def published_about(folder: Path) -> dict:
+    """What the card of a data set says of its making and of the rights.
+
+    Raises:
+        ValueError: if the folder holds no finished data set.
+    """
+    card = folder / CARD_FILE
+    about = read_about(card) if card.is_file() else {}
+    if about.get("builder") == CAST:
+        return about | {"rights": CAST_RIGHTS}
+    return dataset_about(folder)
+
+
 def check_can_push(repo: str, public: bool, rights: str | None) -> None:
     """Refuses at once what would fail, or show people to the world, after hours of work.
 
@@ -59,7 +83,7 @@ def check_can_push(repo: str, public: bool, rights: str | None) -> None:
             that is not asked for.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
 
     if not rights or len(rights.strip()) < LEAST_RIGHTS:
         raise ValueError(f"not pushed: {NO_RIGHTS}")
@@ -71,7 +95,7 @@ def check_can_push(repo: str, public: bool, rights: str | None) -> None:
         raise ValueError("nobody is logged in to the Hub: run `hf auth login` first") from None
     except HFValidationError as error:
         raise ValueError(f"{repo!r} is no name for a repository: {error}") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise ValueError(f"the Hub does not answer as it should: {_first_line(error)}") from error
     if is_private is False and not public:
         raise ValueError(f"{repo} is public already: add --public, or choose another name")
@@ -96,9 +120,9 @@ def push_dataset(folder: Path, repo: str, public: bool) -> str:
         ValueError: if the card states no rights, and for a public repository that is not asked for.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HTTPError
 
-    about = dataset_about(folder)
+    about = published_about(folder)
     if not about.get("rights"):
         raise ValueError(f"not pushed: {NO_RIGHTS}")
     api = HfApi()
@@ -121,7 +145,7 @@ def push_dataset(folder: Path, repo: str, public: bool) -> str:
             _forget_history(api, repo)
         if public:
             api.update_repo_settings(repo, repo_type="dataset", private=False)
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError, RuntimeError) as error:  # the last for an upload that broke
         raise RuntimeError(f"the Hub refused {repo}: {_first_line(error)}") from error
     return f"{api.endpoint}/datasets/{repo}"
 
@@ -155,3 +179,36 @@ def _forget_history(api, repo: str) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Pushes a data set as it is; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset_scripts.publishing",
+        description="Push pairs built from video, or a synthetic cast, to the Hugging Face Hub.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="of the data set")
+    parser.add_argument("repo", metavar="REPO", help="OWNER/NAME on the Hub")
+    parser.add_argument("--rights", metavar="TEXT", help="by what right it may be passed on")
+    parser.add_argument("--contact", metavar="TEXT", help="whom people can ask to be taken out")
+    parser.add_argument("--public", action="store_true", help="for everybody to see")
+    options = parser.parse_args(arguments)
+    try:
+        about = published_about(options.folder)
+        is_cast = about["builder"] == CAST
+        if is_cast and (options.rights or options.contact):
+            raise ValueError(
+                "a cast's card states its rights itself: leave out --rights, --contact"
+            )
+        check_can_push(options.repo, options.public, options.rights or about.get("rights"))
+        if not is_cast:
+            state_rights(options.folder, options.rights, options.contact)
+        print(push_dataset(options.folder, options.repo, options.public))
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"publishing: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,7 +18,8 @@ _HOMES = {
     "Speech2FaceOutput": "modeling_speech2face",
     "NoSpeechError": "voice_activity",
     "speech_probabilities": "voice_activity",
-    "save_with_code": "auto",
+    "save_with_code": "remote_code",
+    "code_of": "remote_code",
     "AudioCutWarning": "audio",
     "AudioError": "audio",
     "load_audio": "audio",
@@ -57,7 +58,6 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .audio import AudioCutWarning, AudioError, load_audio, resample
-    from .auto import save_with_code
     from .configuration_speech2face import SpectrogramEncoderConfig, Speech2FaceConfig
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
     from .modeling_arc2face import Arc2FaceProjection
@@ -79,6 +79,7 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .pictures import Speech2FacePipelineOutput, contact_sheet, enlarge, with_scale
     from .pipeline_speech2face import Speech2FacePipeline
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
+    from .remote_code import code_of, save_with_code
     from .signing import SigningKey, load_signing_key, sign
     from .spline_warp import thin_plate_spline, warp
     from .verification import Verification, verify_image

@@ -8,12 +8,7 @@ import sys
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .modeling_speech2face import Speech2FaceModel
 
 _AUTO = "transformers.models.auto"
 # An Auto class and its module, our class and its module.
@@ -103,33 +98,3 @@ class _RegisteringLoader(Loader):
         module.__spec__.loader = module.__loader__ = self.loader  # as if nobody had watched
         self.loader.exec_module(module)
         _register_with(module.__name__)
-
-
-def save_with_code(model: "Speech2FaceModel", folder: str | Path) -> None:
-    """Saves a model, its feature extractor and their sources.
-
-    Who does not have this package loads such a folder, or a Hub repository made of it, by
-    `AutoModel.from_pretrained(..., trust_remote_code=True)`.
-
-    Args:
-        model (`Speech2FaceModel`): what to save.
-        folder (`str` or `Path`): where to; made if it does not exist.
-    """
-    from .configuration_speech2face import Speech2FaceConfig
-    from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
-    from .modeling_speech2face import Speech2FaceModel
-
-    auto_classes = {
-        Speech2FaceConfig: "AutoConfig",
-        Speech2FaceModel: "AutoModel",
-        Speech2FaceFeatureExtractor: "AutoFeatureExtractor",
-    }
-    try:
-        for own_class, auto_class in auto_classes.items():
-            own_class.register_for_auto_class(auto_class)
-        model.save_pretrained(folder)
-        model.feature_extractor.save_pretrained(folder)
-    finally:  # what is saved otherwise stays without code
-        for own_class in auto_classes:
-            own_class._auto_class = None
-        vars(model.config).pop("auto_map", None)

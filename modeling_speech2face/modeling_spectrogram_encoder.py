@@ -127,7 +127,7 @@ class SpectrogramEncoder(PreTrainedModel):
                 f"expected waveforms of shape (batch, samples), got {tuple(input_values.shape)}."
             )
         shortest = input_values.shape[1]
-        if attention_mask is not None:
+        if attention_mask is not None and not torch.compiler.is_compiling():
             shortest = int(attention_mask.sum(dim=-1).min())
         if shortest < self.config.min_samples:
             raise ValueError(

@@ -234,10 +234,12 @@ class Speech2FaceModel(PreTrainedModel):
 
     def _hidden_layers(self, input_values, attention_mask):
         """All hidden layers, each (B, T, H), and the mask of frames (B, T) or None."""
-        if attention_mask is None or bool(attention_mask.all()):
+        # Compiled or exported code cannot look into the mask, and has to go by it.
+        can_look = not torch.compiler.is_compiling()
+        if attention_mask is None or (can_look and bool(attention_mask.all())):
             return self.voice_encoder(input_values, output_hidden_states=True).hidden_states, None
         lengths = attention_mask.sum(dim=-1)  # (B,) samples
-        if self._sees_padding():
+        if self.sees_padding():
             return self._hidden_layers_by_length(input_values, lengths)
         outputs = self.voice_encoder(
             input_values, attention_mask=attention_mask, output_hidden_states=True
@@ -245,7 +247,8 @@ class Speech2FaceModel(PreTrainedModel):
         frames = self.voice_encoder._get_feat_extract_output_lengths(lengths)
         return outputs.hidden_states, _mask_of(frames, outputs.hidden_states[0].shape[1])
 
-    def _sees_padding(self) -> bool:
+    def sees_padding(self) -> bool:
+        """Whether the backbone mixes padding into a row, so that rows must run without any."""
         backbone = self.config.voice_encoder_config
         if backbone.model_type == PAPERS_ENCODER:
             return False  # its convolutions are not padded: a frame hears its own samples alone

@@ -5,6 +5,7 @@ Letters: V voices, n images a voice, N = V n images, D size of a face embedding,
 
 import math
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from .pictures import Speech2FacePipelineOutput, average_of_draws, certainty_of,
 from .provenance import describe, with_provenance
 
 HUB_OPTIONS = ("revision", "token", "cache_dir", "force_download", "local_files_only")
+CODE_OF_PART = "speech2face_part"  # the module beside a component that is saved with code
 DEMO_CHECKPOINT = Path(__file__).parent / "demo_checkpoint"
 # Of a voice, decoded for the average and for where they agree: 16 know a standard deviation to
 # 18 %, and take 0.2 s on a core.
@@ -128,6 +130,18 @@ class Speech2FacePipeline(DiffusionPipeline):
         pipeline = super().from_pretrained(folder, **kwargs)
         pipeline.register_to_config(_name_or_path=name)
         return pipeline
+
+    @classmethod
+    def load_config(cls, *args, **kwargs):
+        """Reads a configuration; where code came with it, this package's own is run instead."""
+        config = super().load_config(*args, **kwargs)
+        if isinstance(config, dict) and isinstance(config.get("_class_name"), (list, tuple)):
+            config["_class_name"] = config["_class_name"][1]
+            package = import_module(__package__)
+            for name, entry in config.items():
+                if isinstance(entry, (list, tuple)) and entry[0] == CODE_OF_PART:
+                    config[name] = [getattr(package, entry[1]).__module__, entry[1]]
+        return config
 
     @classmethod
     def from_demo(cls) -> "Speech2FacePipeline":

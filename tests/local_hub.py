@@ -4,7 +4,8 @@
         subprocess.run([...], env=hub.environment(home))
 
 It speaks as much of the Hub's protocol as `huggingface_hub` and `datasets` use. What was pushed can
-be asked of it: `hub.repos["dataset", "owner/name"].files()`.
+be asked of it: `hub.repos["dataset", "owner/name"].files()`. It breaks where it is told to:
+`hub.breaks = {"PUT /lfs/.*": 403}`.
 """
 
 import base64
@@ -20,6 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 USER = "somebody"
 TOKEN = "hf_x"
+READ_TOKEN = "hf_read"  # may see, but not push
 LFS_SUFFIXES = {".parquet", ".png", ".jpg", ".safetensors", ".bin", ".flac", ".wav"}
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 
@@ -32,6 +34,7 @@ class Repo:
     name: str
     private: bool
     versions: list[dict[str, str]] = field(default_factory=lambda: [{}])
+    variables: dict[str, str] = field(default_factory=dict)  # a Space's
 
     @property
     def revision(self) -> str:
@@ -50,6 +53,7 @@ class LocalHub:
         self.repos: dict[tuple[str, str], Repo] = {}
         self.contents: dict[str, bytes] = {}  # SHA-256 -> a file
         self.requests: list[str] = []
+        self.breaks: dict[str, int] = {}  # a pattern of requests -> the status that they get
         hub = self
 
         class Handler(_Handler):
@@ -116,7 +120,11 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         path, self.query = unquote(url.path), parse_qs(url.query)
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.hub.requests.append(f"{method} {path}")
+        request = f"{method} {path}"
+        self.hub.requests.append(request)
+        for pattern, status in self.hub.breaks.items():
+            if re.fullmatch(pattern, request):
+                return self._send(status, {"error": "broken on purpose"})
         for wanted, pattern, action in ROUTES:
             found = re.fullmatch(pattern, path)
             if found and method in wanted:
@@ -138,7 +146,15 @@ class _Handler(BaseHTTPRequestHandler):
         return json.loads(self.body or b"{}")
 
     def _knows(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        return self.headers.get("Authorization") in (f"Bearer {TOKEN}", f"Bearer {READ_TOKEN}")
+
+    def _may_write(self) -> bool:
+        """Whether whoever asks may push; else says so."""
+        if self.headers.get("Authorization") == f"Bearer {TOKEN}":
+            return True
+        status = 403 if self._knows() else 401
+        self._send(status, {"error": "You don't have the rights to do that"})
+        return False
 
     def _repo(self, kind: str, name: str) -> Repo | None:
         """The repository, if whoever asks may see it; else says that there is none."""
@@ -153,15 +169,19 @@ class _Handler(BaseHTTPRequestHandler):
     def whoami(self) -> None:
         if not self._knows():
             return self._send(401, {"error": "Invalid token"})
-        self._send(200, {"type": "user", "name": USER, "auth": {}, "orgs": []})
+        role = "read" if self.headers["Authorization"].endswith(READ_TOKEN) else "write"
+        auth = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
+        self._send(200, {"type": "user", "name": USER, "auth": auth, "orgs": []})
 
     def validate_yaml(self) -> None:
         self._send(200, {"errors": [], "warnings": []})
 
     def create(self) -> None:
-        if not self._knows():
-            return self._send(401, {"error": "Invalid token"})
+        if not self._may_write():
+            return
         asked = self._json()
+        if asked.get("organization", USER) != USER:
+            return self._send(403, {"error": "You don't have the rights to do that"})
         kind = asked.get("type") or "model"
         name = f"{asked.get('organization') or USER}/{asked['name']}"
         prefix = {"model": "", "dataset": "datasets/", "space": "spaces/"}[kind]
@@ -188,6 +208,15 @@ class _Handler(BaseHTTPRequestHandler):
             if "visibility" in asked or "private" in asked:
                 repo.private = asked.get("visibility") == "private" or bool(asked.get("private"))
             self._send(200, {"private": repo.private})
+
+    def space_variables(self, name: str) -> None:
+        repo = self._repo("spaces", name)
+        if repo is None or (self.command == "POST" and not self._may_write()):
+            return
+        if self.command == "POST":
+            asked = self._json()
+            repo.variables[asked["key"]] = asked["value"]
+        self._send(200, {key: {"key": key, "value": v} for key, v in repo.variables.items()})
 
     def info(self, kind: str, name: str, revision: str = "main") -> None:
         repo = self._repo(kind, name)
@@ -216,18 +245,29 @@ class _Handler(BaseHTTPRequestHandler):
     # --- writing -----------------------------------------------------------------------------
 
     def preupload(self, kind: str, name: str, revision: str) -> None:
-        if not self._repo(kind, name):
+        repo = self._repo(kind, name)
+        if repo is None or not self._may_write():
             return
+        there = repo.versions[-1]
         files = [
             {
                 "path": file["path"],
                 "uploadMode": "lfs" if Path(file["path"]).suffix in LFS_SUFFIXES else "regular",
                 "shouldIgnore": False,
-                "oid": None,
+                "oid": self._oid(file["path"], there[file["path"]])
+                if file["path"] in there
+                else None,
             }
             for file in self._json()["files"]
         ]
         self._send(200, {"files": files})
+
+    def _oid(self, path: str, sha256: str) -> str:
+        """What the Hub compares a file by: SHA-256 of what it keeps apart, else git's hash."""
+        if Path(path).suffix in LFS_SUFFIXES:
+            return sha256
+        content = self.hub.contents[sha256]
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
     def lfs_batch(self, name: str, kind: str | None = None) -> None:
         if not self._repo(kind or "models", name):
@@ -248,12 +288,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def commit(self, kind: str, name: str, revision: str) -> None:
         repo = self._repo(kind, name)
-        if repo is None:
+        if repo is None or not self._may_write():
             return
         files = dict(repo.versions[-1])
         for line in self.body.splitlines():
             entry = json.loads(line)
             value = entry["value"]
+            if (
+                entry["key"] == "header"
+                and value.get("parentCommit", repo.revision) != repo.revision
+            ):
+                return self._send(412, {"error": "A commit has happened since"})
             if entry["key"] == "file":
                 content = base64.b64decode(value["content"])
                 oid = hashlib.sha256(content).hexdigest()
@@ -377,6 +422,7 @@ ROUTES = [
     (("DELETE",), "/api/repos/delete", _Handler.delete),
     (("POST",), rf"{_API}/branch/(?P<branch>.+)", _Handler.branch),
     (("PUT",), rf"{_API}/settings", _Handler.settings),
+    (("GET", "POST"), rf"/api/spaces/{_NAME}/variables", _Handler.space_variables),
     (("POST",), rf"{_API}/preupload/{_REVISION}", _Handler.preupload),
     (("POST",), rf"{_API}/commit/{_REVISION}", _Handler.commit),
     (("POST",), rf"{_API}/super-squash/(?P<branch>.+)", _Handler.super_squash),

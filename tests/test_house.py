@@ -139,7 +139,7 @@ def distributions() -> dict[str, set[str]]:
     [
         (PACKAGE, []),
         ("dataset_scripts", ["data", "ray"]),
-        ("training", ["train", "distill"]),
+        ("training", ["train", "distill", "onnx"]),
         ("space", ["space"]),
     ],
 )

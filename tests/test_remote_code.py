@@ -1,6 +1,7 @@
 """A model that is loaded with its own code, where this package is not installed."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from modeling_speech2face import save_with_code
 from tests.tiny import tiny_model
 
-WITHOUT_THE_PACKAGE = """
+# For the head of a script: the package is not there.
+NO_PACKAGE = """
 import sys
 
 class Refuse:
@@ -26,7 +28,10 @@ except ModuleNotFoundError:
     pass
 else:
     raise SystemExit("the package is still there")
-
+"""
+WITHOUT_THE_PACKAGE = (
+    NO_PACKAGE
+    + """
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -46,6 +51,7 @@ torch.save(
     sys.argv[3],
 )
 """
+)
 
 
 def check_loads_without_the_package(model, folder):
@@ -100,6 +106,17 @@ def test_the_copied_code_imports_only_what_everybody_has():
         source = Path("modeling_speech2face") / f"{name}.py"
         extra = set(get_imports(source)) - set(sys.stdlib_module_names)
         assert extra <= {"torch", "numpy", "transformers", "huggingface_hub"}, (source, extra)
+
+
+def test_no_module_of_the_pipeline_needs_itself():
+    """diffusers fetches what a module imports, and what that imports, and never looks back."""
+    home, waiting = Path("modeling_speech2face"), [["pipeline_speech2face"]]
+    while waiting:
+        path = waiting.pop()
+        source = (home / f"{path[-1]}.py").read_text()
+        for other in re.findall(r"^\s*from \.(\w+) import", source, re.MULTILINE):
+            assert other not in path, " needs ".join([*path, other])
+            waiting.append([*path, other])
 
 
 AUTO_CLASSES = """

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.configuration import TRAINING_FILE
+
 MEGABYTE = 10**6
 MOST_IN_ALL = 24 * MEGABYTE  # what may come with the package
 MOST_IN_A_FILE = 15 * MEGABYTE
@@ -122,6 +124,10 @@ def assemble(
     shutil.rmtree(work, ignore_errors=True)
     pipeline.save_pretrained(work)
     forget_folders(work)
+    trained = {"voice_encoder": voice_encoder, "face_decoder": decoder}
+    if normalized_decoder is not None:
+        trained["normalized_decoder"] = normalized_decoder.parent
+    keep_trainings(trained, work)
     try:
         if not any_size:
             check_size(work)
@@ -136,6 +142,17 @@ def assemble(
     shutil.rmtree(output, ignore_errors=True)
     work.rename(output)
     return output
+
+
+def keep_trainings(parts: dict[str, Path], folder: Path) -> None:
+    """Gathers how the parts were trained, as far as their folders say."""
+    told = {
+        name: json.loads((part / TRAINING_FILE).read_text())
+        for name, part in parts.items()
+        if (part / TRAINING_FILE).is_file()
+    }
+    if told:
+        (folder / TRAINING_FILE).write_text(json.dumps(told, indent=2) + "\n")
 
 
 def steps_and_speakers(voice_encoder: Path) -> str | None:

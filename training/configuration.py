@@ -1,12 +1,14 @@
 """What a training is told: dataclass defaults, and YAML files that say what differs from them."""
 
 import dataclasses
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from training.voice_teacher import VoiceTeacher
 
+TRAINING_FILE = "training.json"
 PAIRS_OF_NUMBERS = ("reverberation_s", "snr_db", "guidance_scales")  # lists in YAML
 
 
@@ -163,6 +165,20 @@ class Training:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.decay_factor <= 1:
             raise ValueError(f"decay_factor must be above 0, at most 1, got {self.decay_factor}")
+
+    def keep_beside(self, folder: Path) -> None:
+        """Writes `training.json` beside what was trained, from which its card says how.
+
+        It says nothing about the machine: neither where its output and cache were, nor whole paths.
+        """
+        said = {"kind": type(self).__name__} | dataclasses.asdict(self)
+        for name in ("output", "cache"):
+            del said[name]
+        for name, value in said.items():
+            if isinstance(value, str) and Path(value).is_absolute():
+                said[name] = "/".join(Path(value).parts[-2:])
+        text = json.dumps(said, indent=2, default=str) + "\n"
+        (Path(folder) / TRAINING_FILE).write_text(text, encoding="utf-8")
 
 
 @dataclass

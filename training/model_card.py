@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.configuration import TRAINING_FILE
 from training.evaluation import wording
-from training.evaluation.conclusions import as_markdown, conclude, headline_records
+from training.evaluation.conclusions import as_markdown, card_records, conclude, headline_records
 from training.evaluation.report import environment, model_index
 from training.evaluation.results import Record, Results
 
@@ -68,8 +69,12 @@ def render_card(template: Path, results: Named, name: str = "speech2face", **fac
 
 
 def _fill(template: Path, results: Named, facts: Mapping[str, Any]) -> str:
+    import jinja2
+
     figures = Figures(results)
-    text = environment(html=False).from_string(Path(template).read_text(encoding="utf-8"))
+    jinja = environment(html=False)
+    jinja.loader = jinja2.FileSystemLoader(CARDS)
+    text = jinja.from_string(Path(template).read_text(encoding="utf-8"))
     return text.render(
         results=results,
         figure=figures.figure,
@@ -77,6 +82,8 @@ def _fill(template: Path, results: Named, facts: Mapping[str, Any]) -> str:
         has=figures.has,
         said=figures.said,
         headlines=figures.headlines,
+        by_group=figures.by_group,
+        losses_of=losses_of,
         **facts,
     )
 
@@ -129,6 +136,28 @@ class Figures:
             (r.kind, r.system, wording.measure_name(r.measure), wording.figure_text(r))
             for r in headline_records(self.results[of])
         ]
+
+    def by_group(self, by: str, of: str = MAIN) -> tuple[list[str], list[list[str]]]:
+        """The few figures that the Hub lists, for each group apart.
+
+        Args:
+            by: "gender" or "age group".
+            of: which results.
+
+        Returns:
+            The groups; and rows of kind, system, measure and a figure for every group.
+        """
+        results = self.results[of]
+        names = {r.group for r in results.records if r.by == by}
+        groups = sorted(names, key=lambda name: (not name.startswith("under"), name))
+        rows = []
+        for r in card_records(results):
+            where = {"table": r.table, "kind": r.kind, "system": r.system, "measure": r.measure}
+            found = [results.select(by=by, group=group, **where) for group in groups]
+            if any(found):
+                figures = [wording.figure_text(one[0]) if one else "—" for one in found]
+                rows.append([r.kind, r.system, wording.measure_name(r.measure), *figures])
+        return groups, rows
 
     def _record(self, of: str, where: Mapping[str, Any]) -> Record:
         if not isinstance(self.results.get(of), Results):
@@ -233,8 +262,9 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
 
     Returns:
         name, parts [(name, class, parameters)], parameters, and from the configurations teacher,
-        embedding_size, clip_seconds, backbone, image_size, steps, guidance_scale, scheduler and
-        face_traits (see `face_traits_facts`).
+        embedding_size, clip_seconds, backbone, image_size, steps, guidance_scale, scheduler,
+        face_traits (see `face_traits_facts`) and training (what each part's was told); further
+        repo, licence, trained_on, fingerprint, samples and with_code, which nobody has said yet.
 
     Raises:
         FileNotFoundError: if it is no pipeline's folder.
@@ -270,6 +300,10 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         "guidance_scale": index["guidance_scale"],
         "scheduler": index["scheduler"][1],
         "face_traits": face_traits_facts(folder / "face_traits" / "config.json"),
+        "training": _read(folder / TRAINING_FILE) if (folder / TRAINING_FILE).is_file() else {},
+        # What is said when it is published; see `training.publish`.
+        **{"repo": None, "licence": None, "trained_on": None, "fingerprint": None},
+        **{"samples": [], "with_code": False},
     }
 
 
@@ -290,6 +324,14 @@ def face_traits_facts(path: Path) -> dict[str, Any] | None:
         for name, score in zip(config["names"], config["held_out"], strict=True)
     ]
     return {"people": config["held_out_people"], "traits": traits}
+
+
+def losses_of(training: Mapping[str, Any]) -> str:
+    """The losses of a part's training and their weights, "mse 1, cosine 1"; "—" if it has one."""
+    weights = training.get("losses") or {}
+    others = ("temperature", "scale", "margin")  # of a loss, not its weight
+    named = [(name, w) for name, w in weights.items() if w and not name.endswith(others)]
+    return ", ".join(f"{name.replace('_', ' ')} {w:g}" for name, w in named) or "—"
 
 
 def count_parameters(path: Path) -> int:
@@ -328,11 +370,16 @@ def write_card(
     """
     folder = Path(folder)
     results = named_results(folder) if results is None else results
-    template = template or CARDS / ("demo.md" if folder.resolve() == DEMO else "checkpoint.md")
-    known = {"trained_on": None} | checkpoint_facts(folder) | facts
+    template = template or template_of(folder)
     card = folder / "README.md"
+    known = checkpoint_facts(folder) | facts
     card.write_text(render_card(template, results, **known), encoding="utf-8")
     return card
+
+
+def template_of(folder: Path) -> Path:
+    """The template of a checkpoint's card: the demo has its own."""
+    return CARDS / ("demo.md" if Path(folder).resolve() == DEMO else "checkpoint.md")
 
 
 def is_written_by_hand(card: Path) -> bool:

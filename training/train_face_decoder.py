@@ -383,6 +383,7 @@ def finish(
     if vae is not None:
         vae.to(dtype).save_pretrained(folder / "vae")
     print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    config.keep_beside(folder)
 
 
 def export(config: FaceDecoderTraining, checkpoint: str, folder: str) -> None:

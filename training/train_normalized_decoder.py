@@ -355,6 +355,7 @@ def finish(
     dtype = getattr(torch, config.save_dtype)
     nn.Module.to(decoder, dtype, memory_format=torch.contiguous_format)  # diffusers' own warns
     decoder.save_pretrained(folder / "normalized_decoder")
+    config.keep_beside(folder)
     print(f"{folder}: normalized_decoder")
 
 

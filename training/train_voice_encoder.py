@@ -35,9 +35,10 @@ from training.checkpoints import (
 )
 from training.configuration import VoiceEncoderTraining
 from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
+from training.hub import check_can_push
 from training.streaming import stream_pairs
 from training.voice_batches import VoiceBatches, in_order
-from training.voice_encoder_hub import check_can_push, push, write_card
+from training.voice_encoder_hub import push, write_card
 from training.voice_validation import figure_named, figures_of, in_words, predict, validate
 
 
@@ -485,6 +486,7 @@ def finish(
     model.to(getattr(torch, config.save_dtype)).save_pretrained(folder)
     model.feature_extractor.save_pretrained(folder)
     (folder / "validation.json").write_text(json.dumps(figures, indent=2) + "\n")
+    config.keep_beside(folder)
     write_card(folder, config, figures)
     print(f"{folder}: {in_words(figures)}")
     return figures
@@ -543,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             export(config, *options.export)
             return
         if options.push_to_hub:
-            check_can_push(options.push_to_hub)
+            options.push_to_hub = check_can_push(options.push_to_hub)
         folder = train(config)
         if folder and options.push_to_hub and PartialState().is_main_process:
             print(f"pushed to {push(folder, options.push_to_hub, options.private)}")

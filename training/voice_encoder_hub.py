@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from training.configuration import VoiceEncoderTraining
+from training.hub import push_files
 from training.model_card import (
     CARDS,
     count_parameters,
@@ -85,27 +86,6 @@ def write_card(
     card.save(folder / "README.md")
 
 
-def check_can_push(repo: str) -> None:
-    """Refuses at once what would fail after hours of training.
-
-    Raises:
-        ValueError: if nobody is logged in, the name is none, or the Hub does not answer.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo)
-        HfApi().whoami()
-    except LocalTokenNotFoundError:
-        raise ValueError("nobody is logged in to the Hub: run `hf auth login` first") from None
-    except HFValidationError as error:
-        raise ValueError(f"{repo!r} is no name for a repository: {error}") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise ValueError(f"the Hub does not answer as it should: {error}") from error
-
-
 def push(folder: Path, repo: str, private: bool) -> str:
     """Pushes a finished voice encoder, in one commit.
 
@@ -120,18 +100,8 @@ def push(folder: Path, repo: str, private: bool) -> str:
     Raises:
         RuntimeError: if the Hub refuses; the folder stays, and `hf upload` can be tried again.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    api = HfApi()
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file()}
     try:
-        repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
-        api.upload_folder(
-            repo_id=repo, folder_path=folder, commit_message="Voice encoder of Speech2Face"
-        )
-    except (HfHubHTTPError, OSError) as error:
-        raise RuntimeError(
-            f"the Hub refused {repo}, and {folder} is whole: try again with `hf upload {repo} "
-            f"{folder}` ({error})"
-        ) from error
-    return f"{api.endpoint}/{repo}"
+        return push_files(repo, files, "Voice encoder of Speech2Face", private=private)[0]
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}; {folder} is whole: `hf upload {repo} {folder}`") from error

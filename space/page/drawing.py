@@ -1,5 +1,6 @@
 """From a waveform to faces, on whatever machine this is: CPU, GPU, or a Space's ZeroGPU."""
 
+import os
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -28,12 +29,12 @@ class Artist:
     """The pipeline and the gallery, loaded once.
 
     Args:
-        pipeline (`Speech2FacePipeline`, *optional*): what draws; by default the weights that come
-            with the package, on a GPU if there is one.
+        pipeline (`Speech2FacePipeline`, *optional*): what draws; by default that of
+            `load_pipeline`.
     """
 
     def __init__(self, pipeline: Speech2FacePipeline | None = None):
-        self.pipeline = pipeline or _demo()
+        self.pipeline = pipeline or load_pipeline()
         self.pipeline.set_progress_bar_config(disable=True)
         encoder = self.pipeline.voice_encoder
         mean = encoder.face_embedding_mean.float().cpu().numpy()
@@ -92,8 +93,13 @@ class Artist:
         return self.gallery.nearest(prediction.float().cpu().numpy(), count)
 
 
-def _demo() -> Speech2FacePipeline:
+def load_pipeline() -> Speech2FacePipeline:
+    """The checkpoint that SPEECH2FACE_CHECKPOINT names, or the bundled one; on a GPU if there is."""
     import torch
 
-    pipeline = Speech2FacePipeline.from_demo()
+    checkpoint = os.environ.get("SPEECH2FACE_CHECKPOINT")  # a folder or a repository on the Hub
+    if checkpoint:
+        pipeline = Speech2FacePipeline.from_pretrained(checkpoint)
+    else:
+        pipeline = Speech2FacePipeline.from_demo()
     return pipeline.to("cuda") if torch.cuda.is_available() else pipeline

@@ -1,0 +1,95 @@
+"""A voice encoder as ONNX gives the model's embeddings, for any number and length of clips."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_speech2face import load_audio
+from tests.tiny import tiny_model, tiny_spectrogram_encoder_config, tiny_voice_encoder_config
+from training.export_onnx import compare, export_onnx, main
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    model = tiny_model()
+    path = tmp_path_factory.mktemp("onnx") / "voice.onnx"
+    export_onnx(model, path)
+    return model, path
+
+
+@pytest.mark.slow
+def test_the_file_gives_the_models_embeddings_whatever_the_batch_and_the_lengths(exported):
+    model, path = exported
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    shapes = {node.name: node.shape for node in session.get_inputs()}
+    assert list(shapes) == ["input_values", "attention_mask"]
+    assert all(isinstance(side, str) for shape in shapes.values() for side in shape)  # free
+    for rows, samples, heard in ((1, 3000, 3000), (2, 8000, 5000), (3, 16000, 777)):
+        values = torch.randn(rows, samples)
+        mask = torch.ones(rows, samples, dtype=torch.long)
+        mask[-1, heard:] = 0
+        inputs = {"input_values": values.numpy(), "attention_mask": mask.numpy()}
+        expected = model(values, mask).face_embeddings.detach().numpy()
+        np.testing.assert_allclose(session.run(None, inputs)[0], expected, atol=1e-6, rtol=1e-4)
+    told = json.loads(session.get_modelmeta().custom_metadata_map["speech2face"])
+    assert told["sampling_rate"] == 16000 and told["clip_seconds"] == model.config.clip_seconds
+    assert len(told["face_embedding_mean"]) == model.config.face_embedding_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "inputs"),
+    [
+        (tiny_voice_encoder_config(feat_extract_norm="group"), 1),  # it would hear padding
+        (tiny_spectrogram_encoder_config(), 2),
+    ],
+)
+def test_other_backbones(backbone, inputs, tmp_path, sample_recording):
+    model = tiny_model(voice_encoder_config=backbone)
+    export_onnx(model, tmp_path / "voice.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "voice.onnx"))
+    assert len(session.get_inputs()) == inputs
+    recording = load_audio(sample_recording)
+    alike = compare(model, tmp_path / "voice.onnx", [recording, recording[:20000]])
+    assert all(cosine > 0.99999 and difference < 1e-4 for cosine, difference in alike)
+
+
+@pytest.mark.slow
+def test_another_model_is_not_taken_for_it(exported, sample_recording):
+    _, path = exported
+    ((cosine, difference),) = compare(tiny_model(seed=1), path, [load_audio(sample_recording)])
+    assert cosine < 0.99 and difference > 1e-3
+
+
+@pytest.mark.slow
+def test_the_command_compares_before_it_calls_it_done(tmp_path, capsys, monkeypatch):
+    tiny_model().save_pretrained(tmp_path / "voice")
+    main([str(tmp_path / "voice"), str(tmp_path / "voice.onnx")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[-3:-1]] == [
+        "librispeech-2414.flac",
+        "librispeech-3080.flac",
+    ]
+    assert "cosine 1.0000" in lines[-2] and lines[-1].endswith(" MB")
+    monkeypatch.setattr("training.export_onnx.compare", lambda *arguments: [(0.5, 1.0)] * 2)
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / "voice"), str(tmp_path / "wrong.onnx")])
+    assert ended.value.code == 1 and not (tmp_path / "wrong.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{folder}", "{folder}/voice.onnx"], "has no voice encoder: name a pipeline or a voice"),
+        (["{folder}", "{folder}/nowhere/voice.onnx"], "nowhere is no folder: make it first"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(arguments, sentence, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([argument.format(folder=tmp_path) for argument in arguments])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and sentence in said and said.count("\n") == 1
