@@ -214,3 +214,39 @@ def test_no_committed_file_is_too_large():
     sizes = [path.stat().st_size for path in checkpoint]
     assert sizes and max(sizes) <= 15e6 and sum(sizes) <= 24e6
     assert not [path for path in checkpoint if path.suffix in {".bin", ".pt", ".pkl", ".ckpt"}]
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_public_ci_runs_what_ours_runs():
+    import yaml
+
+    ours = (ROOT / ".ci" / "run").read_text()
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    targets = job["strategy"]["matrix"]["target"]
+    assert targets == re.search(r"for target in (.+); do", ours)[1].split()
+    assert set(targets) <= makefile_targets()
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    assert steps[-1] == 'make ${{ matrix.target }} PIP_ARGS="$PIP_ARGS"'
+    packages = re.search(r"packages=\((.+)\)", ours)[1]
+    assert f"apt-get install -y -qq --no-install-recommends {packages}" in steps[0]
+    assert workflow["permissions"] == {"contents": "read"} and "permissions" not in job
+    assert job["env"]["PIP_ARGS"].endswith("/whl/cpu")
+
+
+def test_how_to_cite_it():
+    import yaml
+
+    import modeling_speech2face
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format asks
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software"
+    assert citation["version"] == modeling_speech2face.__version__
+    assert citation["license"] == setup_cfg()["metadata"]["license"]
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]][:2] == ["Oh", "Dekel"]
+    assert paper["title"] in (ROOT / "README.md").read_text()
