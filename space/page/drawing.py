@@ -94,7 +94,7 @@ class Artist:
 
 
 def load_pipeline() -> Speech2FacePipeline:
-    """The checkpoint that SPEECH2FACE_CHECKPOINT names, or the bundled one; on a GPU if there is."""
+    """The checkpoint that SPEECH2FACE_CHECKPOINT names, or the bundled one; on a GPU if any."""
     import torch
 
     checkpoint = os.environ.get("SPEECH2FACE_CHECKPOINT")  # a folder or a repository on the Hub
