@@ -23,6 +23,7 @@ _HOMES = {
     "AudioCutWarning": "audio",
     "AudioError": "audio",
     "load_audio": "audio",
+    "CheckpointError": "checkpoints",
     "resample": "audio",
     "Arc2FaceProjection": "modeling_arc2face",
     "DlibFaceRecogniser": "modeling_face_recogniser",
@@ -58,6 +59,7 @@ __all__ = list(_HOMES)
 
 if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .audio import AudioCutWarning, AudioError, load_audio, resample
+    from .checkpoints import CheckpointError
     from .configuration_speech2face import SpectrogramEncoderConfig, Speech2FaceConfig
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
     from .modeling_arc2face import Arc2FaceProjection

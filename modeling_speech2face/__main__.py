@@ -267,12 +267,15 @@ def _load_pipeline(arguments: argparse.Namespace):
     else:
         import torch
         from huggingface_hub.errors import HFValidationError
-        from safetensors import SafetensorError
+
+        from .checkpoints import CheckpointError
 
         dtype = torch.float32 if arguments.device == "cpu" else None  # half is slow on a CPU
         try:
             pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
-        except (OSError, SafetensorError, HFValidationError) as error:  # the Hub's are long
+        except CheckpointError:
+            raise
+        except (OSError, HFValidationError) as error:  # the Hub's are long
             raise ValueError(
                 f"{arguments.checkpoint} cannot be loaded: name a folder that holds a "
                 "model_index.json and whole weights, or a Hub repository that can be reached."

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from inspect import signature
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 
 from .audio import load_audio, resample
+from .checkpoints import CheckpointError, loading
 from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
 from .modeling_arc2face import Arc2FaceProjection, arc2face_components
 from .modeling_face_decoder import (
@@ -97,6 +99,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         for part in (embedding_projection, normalized_decoder, face_traits):
             if part is not None:
                 _check_teachers(voice_encoder.config, part.config)
+        _check_denoising(num_inference_steps, guidance_scale)
         self.register_modules(
             voice_encoder=voice_encoder,
             feature_extractor=feature_extractor,
@@ -117,17 +120,24 @@ class Speech2FacePipeline(DiffusionPipeline):
         """Loads a pipeline from a folder or a Hub repository, as any `DiffusionPipeline`.
 
         Weights that are stored in half precision are loaded in float32 unless `dtype` says
-        otherwise: a CPU is slower and coarser in half precision, and the parts must agree.
+        otherwise: a CPU is slower and coarser in half precision, and the parts must agree. Only
+        safetensors are read: nothing is unpickled.
+
+        Raises:
+            CheckpointError: parts that are missing, damaged, or do not belong together.
         """
         if "torch_dtype" not in kwargs:
             kwargs.setdefault("dtype", torch.float32)
+        kwargs["use_safetensors"] = True
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
-            return super().from_pretrained(name, **kwargs)
+            with loading(name):
+                return super().from_pretrained(name, **kwargs)
         # diffusers downloads no pipeline whose parts are classes of another package.
         options = {option: kwargs.pop(option) for option in HUB_OPTIONS if option in kwargs}
         folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], **options)
-        pipeline = super().from_pretrained(folder, **kwargs)
+        with loading(folder):
+            pipeline = super().from_pretrained(folder, **kwargs)
         pipeline.register_to_config(_name_or_path=name)
         return pipeline
 
@@ -471,10 +481,7 @@ class Speech2FacePipeline(DiffusionPipeline):
             return None
         steps = self.config.num_inference_steps if steps is None else steps
         scale = self.config.guidance_scale if scale is None else scale
-        if steps < 1 or not 1 <= scale < math.inf:
-            raise ValueError(
-                "num_inference_steps and guidance_scale must be at least 1, and finite."
-            )
+        _check_denoising(steps, scale)
         return steps, scale
 
     def _embed_voices(self, voices: list, sampling_rate: int | None) -> torch.Tensor:
@@ -497,7 +504,10 @@ class Speech2FacePipeline(DiffusionPipeline):
             predictions.append(
                 self.voice_encoder.embed_recording(waveform, own_rate, self.feature_extractor)
             )
-        return torch.stack(predictions)
+        predictions = torch.stack(predictions)
+        if not predictions.isfinite().all():
+            raise CheckpointError("the voice encoder predicts no numbers: use another checkpoint.")
+        return predictions
 
     def _embed_faces(self, images: list) -> torch.Tensor:
         """Centred embeddings (V, D) of aligned faces in any form, as the teacher sees them."""
@@ -701,15 +711,22 @@ def _face_tensor(image) -> torch.Tensor:
     return torch.tensor(image).permute(2, 0, 1)[None].float() / 255
 
 
+def _check_denoising(steps: int, scale: float) -> None:
+    if not isinstance(steps, Integral) or not isinstance(scale, Real):
+        raise ValueError("num_inference_steps and guidance_scale must be numbers.")
+    if steps < 1 or not 1 <= scale < math.inf:
+        raise ValueError("num_inference_steps and guidance_scale must be at least 1, and finite.")
+
+
 def _check_teachers(encoder_config, part_config) -> None:
     if encoder_config.face_recogniser != part_config.face_recogniser:
-        raise ValueError(
+        raise CheckpointError(
             f"the voice encoder predicts embeddings of {encoder_config.face_recogniser!r}, another "
             f"part expects those of {part_config.face_recogniser!r}: use two that were "
             "trained with the same face recogniser."
         )
     if encoder_config.face_embedding_size != part_config.face_embedding_size:
-        raise ValueError(
+        raise CheckpointError(
             f"the voice encoder predicts {encoder_config.face_embedding_size} values, another part "
             f"expects {part_config.face_embedding_size}: use two that belong together."
         )

@@ -20,7 +20,7 @@ from modeling_speech2face import AudioCutWarning, AudioError, load_audio
 from tests.fuzz_audio import Outcome, endless, mutated, read_all, save, seed_files
 
 RATE = 16000
-SAMPLE = Path("samples/librispeech-2414.flac")
+SAMPLE = Path("samples/librispeech-2414.flac").resolve()
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +194,15 @@ def test_headers_that_lie_end_in_sound_or_a_sentence(tmp_path, seeds):
     assert max(outcome.megabytes for outcome in outcomes) < 120
 
 
+def test_a_frame_of_more_samples_than_any_recording_s_is_refused(monkeypatch):
+    from modeling_speech2face import audio
+
+    assert load_audio(SAMPLE).size
+    monkeypatch.setattr(audio, "MAX_FRAME", 1000)  # FLAC's have some 4000
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        load_audio(SAMPLE)
+
+
 def foreign_files(folder: Path) -> list[Path]:
     """Files that are no media at all."""
     with zipfile.ZipFile(folder / "archive.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -319,17 +328,19 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_a_playlist_opens_neither_files_nor_hosts(name, tmp_path, host):
+def test_a_playlist_opens_neither_files_nor_hosts(name, tmp_path, host, monkeypatch):
     address, asked = host
+    monkeypatch.chdir(tmp_path)  # where a reader without the playlist's path would look
     secret = tmp_path / "film.sub" if name == "film.idx" else tmp_path / "secret.flac"
     os.mkfifo(secret)
-    opened = threading.Event()
+    opened, done = [], threading.Event()
 
-    def wait_for_a_reader() -> None:
-        with secret.open("wb"):  # returns once somebody opens it to read
-            opened.set()
+    def wait_for_readers() -> None:
+        while not done.is_set():
+            with secret.open("wb"):  # returns once somebody opens it to read
+                opened.append(name)
 
-    watch = threading.Thread(target=wait_for_a_reader, daemon=True)
+    watch = threading.Thread(target=wait_for_readers, daemon=True)
     watch.start()
     for it in (f"http://{address}/a.flac", secret.name, str(secret), f"file:{secret}"):
         content = PLAYLISTS[name].format(it=it).encode()
@@ -337,10 +348,11 @@ def test_a_playlist_opens_neither_files_nor_hosts(name, tmp_path, host):
         for source in (tmp_path / name, content):
             with pytest.raises(AudioError):
                 load_audio(source)
-    assert not asked and not opened.is_set()
+    assert not asked and not opened
+    done.set()
     os.close(os.open(secret, os.O_RDONLY | os.O_NONBLOCK))  # lets the thread go
     watch.join(timeout=10)
-    assert opened.is_set()
+    assert opened  # it would have seen a reader
 
 
 def test_an_address_is_not_asked(host):
@@ -349,7 +361,7 @@ def test_an_address_is_not_asked(host):
         with pytest.raises(AudioError, match="does not exist"):
             load_audio(name)
     with pytest.raises(AudioError, match="does not exist"):
-        load_audio(f"file:{SAMPLE.resolve()}")
+        load_audio(f"file:{SAMPLE}")
     assert not asked
 
 
