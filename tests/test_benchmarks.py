@@ -143,3 +143,24 @@ def test_the_benchmark_of_training_stands_beside_a_trainer(capsys):
     ratio = float(re.search(r"this loop / Trainer +([\d.]+)", printed)[1])
     assert ratio == pytest.approx(loop / trainer, rel=0.02)
     assert 0 < float(re.search(r"peak +([\d.]+) %", printed)[1]) < 100
+
+
+@pytest.mark.slow
+def test_the_ways_of_a_voice_encoder_are_compared_with_transformers(capsys):
+    from tests.benchmarks.voice_encoder import main
+
+    main(["--tiny", "--rounds", "1", "--no-compile"])
+    found = re.findall(
+        r"^(.+?) +(\d+) ms +([\d.]+) x  cosine ([\d.]+)$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert found[0][0] == "plain transformers, fp32" and found[0][2:] == ("1.00", "1.00000")
+    cosines = {name: float(cosine) for name, _, _, cosine in found}
+    assert set(cosines) == {
+        "plain transformers, fp32",
+        "Speech2FaceModel",
+        "torch, int8 linear layers",
+        "onnxruntime, fp32",
+        "onnxruntime, int8 products",
+    }
+    assert all(cosine > 0.9999 for name, cosine in cosines.items() if "int8" not in name)
+    assert all(0.99 < cosine < 1 for name, cosine in cosines.items() if "int8" in name)

@@ -348,3 +348,24 @@ def test_without_a_demo_checkpoint_there_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline_speech2face, "DEMO_CHECKPOINT", tmp_path)
     with pytest.raises(FileNotFoundError, match="no demo checkpoint"):
         Speech2FacePipeline.from_demo()
+
+
+@pytest.mark.slow
+def test_compiled_parts_draw_the_same():
+    pipe = tiny_pipeline()
+    expected = images_of(pipe)
+    pipe.voice_encoder.compile()
+    pipe.unet.compile()
+    np.testing.assert_allclose(images_of(pipe), expected, atol=1e-4)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # they were compiled
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_on_a_gpu():
+    pipe = tiny_pipeline(with_normalized_decoder=True, with_face_traits=True)
+    expected = pipe([MAN, WOMAN], generator=seeded(), output_type="np")
+    found = pipe.to("cuda")([MAN, WOMAN], generator=seeded(), output_type="np")
+    np.testing.assert_allclose(found.images, expected.images, atol=1e-3)
+    np.testing.assert_allclose(found.average_face, expected.average_face, atol=1e-3)
+    assert found.told == expected.told
+    assert pipe(MAN, decoder="normalized").images[0].size == (56, 56)

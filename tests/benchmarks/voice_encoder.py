@@ -35,7 +35,9 @@ def build_model(tiny: bool):
     return Speech2FaceModel(Speech2FaceConfig(voice_encoder_config=backbone)).eval()
 
 
-def ways(model, values: torch.Tensor, folder: Path) -> dict[str, Callable[[], np.ndarray]]:
+def ways(
+    model, values: torch.Tensor, folder: Path, with_compiled: bool
+) -> dict[str, Callable[[], np.ndarray]]:
     """Functions that embed the clip; the first is plain `transformers` and the model's own head."""
     import onnx
     import onnxruntime
@@ -74,13 +76,12 @@ def ways(model, values: torch.Tensor, folder: Path) -> dict[str, Callable[[], np
             inputs["attention_mask"] = np.ones(values.shape, np.int64)
         return lambda: session.run(None, inputs)[0]
 
-    compiled = torch.compile(model)
     quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    plain = Plain()
+    plain, compiled = Plain(), torch.compile(model)
     return {
         "plain transformers, fp32": lambda: of(plain),
         "Speech2FaceModel": lambda: of(model),
-        "torch.compile": lambda: of(compiled),
+        **({"torch.compile": lambda: of(compiled)} if with_compiled else {}),
         "torch, int8 linear layers": lambda: of(quantised),
         "onnxruntime, fp32": by_onnx(fp32),
         "onnxruntime, int8 products": by_onnx(int8),
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--tiny", action="store_true", help="a tiny model, for tests")
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
     options = parser.parse_args(arguments)
 
     from modeling_speech2face import load_audio
@@ -112,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     speech = np.resize(speech, int(SPEECH_SECONDS * RATE))
     values = model.feature_extractor(speech, RATE, return_tensors="pt").input_values
     with tempfile.TemporaryDirectory() as folder:
-        functions = ways(model, values, Path(folder))
+        functions = ways(model, values, Path(folder), not options.no_compile)
         embeddings = {name: function()[0] for name, function in functions.items()}  # and warm
         seconds = measure(functions, options.rounds)
     first = next(iter(functions))
