@@ -225,7 +225,7 @@ def test_faces_are_held_against_real_ones_and_against_their_own(compared):
 def test_what_was_run_is_not_run_again_and_no_weights_are_left(world, compared, monkeypatch):
     monkeypatch.setattr(encoders, "_run", None)
     before = (world / "output" / "results.json").read_text()
-    command(world)
+    command(world, "--decode")
     after = (world / "output" / "results.json").read_text()
     assert json.loads(before)["records"][:20] == json.loads(after)["records"][:20]
     assert not list((world / "output").rglob("*.safetensors"))
@@ -234,15 +234,18 @@ def test_what_was_run_is_not_run_again_and_no_weights_are_left(world, compared, 
 def test_only_some_are_run_and_a_stopped_run_says_so(world, compared, monkeypatch, capsys):
     runs = []
     monkeypatch.setattr(encoders, "_run", lambda *arguments: runs.append(arguments))
-    command(world, "--seeds=3", "--only")
+    command(world, "--seeds=3", "--decode", "tiny", "--only")
     assert not runs
+    faces = Results.load(world / "output").select(table="faces", by="gallery", measure="auc")
+    assert {row.system for row in faces} == {"tiny"}
     monkeypatch.undo()
     monkeypatch.setattr("training.train_voice_encoder.train", lambda *_, **__: None)
     with pytest.raises(SystemExit) as stopped:
         command(world, "--seeds=3", "--only", "tiny")
     assert stopped.value.code == 130 and "the same command continues" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="is no encoder: choose among 'tiny'"):
-        command(world, "--only", "large")
+    for option in ("--only", "--decode"):
+        with pytest.raises(SystemExit, match=f"{option} 'large' is no row of it: choose .*'tiny'"):
+            command(world, option, "large")
 
 
 def test_other_settings_are_another_run(world, compared):

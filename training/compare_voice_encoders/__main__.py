@@ -40,7 +40,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--checkpoint", default="demo", help="whose normalized decoder: demo")
     parser.add_argument(
-        "--no-decode", dest="decode", action="store_false", help="no faces of what is predicted"
+        "--decode",
+        nargs="*",
+        metavar="ROW",
+        help="make faces of these rows' predictions alone; without a name: of none",
     )
     parser.add_argument("--faces", help="folder: faces that another system made from the voices")
     parser.add_argument("--true-faces", help="folder: what it makes of the original faces")

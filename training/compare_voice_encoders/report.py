@@ -120,7 +120,7 @@ def _table(results: Results, table: str, gallery: str | None = None) -> Iterable
     where = {"by": "gallery", "group": gallery} if gallery else {}
     rows = [r for r in results.select(table=table, **where) if r.measure == "auc"]
     found = {(r.system, r.measure): r for r in results.select(table=table, **where)}
-    notes = results.about["notes"]
+    notes = {} if gallery else results.about["notes"]
     head = [measure_name(name) for name in (*SHOWN, *RECALLS)]
     lines = []
     for row in rows:

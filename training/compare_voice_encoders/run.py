@@ -45,11 +45,10 @@ def compare(options: argparse.Namespace) -> None:
     given = {"folds": options.folds, "seeds": options.seeds}
     given = {name: value for name, value in given.items() if value is not None}
     experiment, encoders = load_experiment(options.config, **given)
-    if unknown := sorted(set(options.only or []) - {encoder.name for encoder in encoders}):
-        raise ValueError(
-            f"--only {unknown[0]!r} is no encoder: choose among "
-            + ", ".join(repr(encoder.name) for encoder in encoders)
-        )
+    trainings = [encoder.name for encoder in encoders]
+    _check_names("--only", options.only, trainings)
+    decodable = [*experiment.ridge, *experiment.encoders, *experiment.averages]
+    _check_names("--decode", options.decode, decodable)
     cache = Path(options.cache)
     subjects = load_subjects(options.dataset, options.split, cache)
     recogniser = get_recogniser(subjects.teacher)
@@ -89,6 +88,12 @@ def compare(options: argparse.Namespace) -> None:
     report.write(Path(options.output), results)
 
 
+def _check_names(option: str, given: Sequence[str] | None, known: Sequence[str]) -> None:
+    if unknown := sorted(set(given or ()) - set(known)):
+        choices = ", ".join(map(repr, known))
+        raise ValueError(f"{option} {unknown[0]!r} is no row of it: choose among {choices}")
+
+
 def floors(subjects: Subjects, labels: Labels, folds: Sequence[Fold]) -> list[Answer]:
     """The oracles, which are told what no encoder is."""
     nothing = np.full(len(subjects), "")
@@ -121,7 +126,7 @@ def regressions(
         rows = store.rows(key, len(pairs), make, len(pairs))
         chosen = [float(rows["penalties"][held_out[0]]) for _, held_out in folds]
         note = "penalties " + ", ".join(f"{penalty:.3g}" for penalty in chosen)
-        found.append(Answer(name, "floor", [np.asarray(rows["predicted"])], note))
+        found.append(Answer(name, "system", [np.asarray(rows["predicted"])], note))
     return found
 
 
@@ -171,17 +176,19 @@ def as_faces(
     """
     subjects, made = measurer.subjects, []
     if options.faces:
-        made.append(
-            (
-                Path(options.faces).name,
-                *(
-                    published(folder, subjects, recogniser, cache)
-                    for folder in (options.faces, options.true_faces)
-                ),
-            )
-        )
-    if options.decode:
-        made += own_faces(options.checkpoint, answers, subjects, recogniser, cache)
+        folders = options.faces, options.true_faces
+        theirs = [published(folder, subjects, recogniser, cache) for folder in folders]
+        made.append((Path(options.faces).name, *theirs))
+    wanted = [
+        answer
+        for answer in answers
+        if answer.role == "system"
+        and not answer.ablated
+        and answer.asked.all()
+        and (options.decode is None or answer.name in options.decode)
+    ]
+    if wanted:
+        made += own_faces(options.checkpoint, wanted, subjects, recogniser, cache)
     found = []
     for name, from_voice, from_face in made:
         found.append(Answer(name, "system", [from_voice]))
@@ -211,5 +218,4 @@ def own_faces(
     return [
         (answer.name, decoded(answer.mean, *tools, f"compared {answer.name}"), own)
         for answer in answers
-        if not answer.ablated and answer.asked.all() and not answer.name.endswith("oracle")
     ]
