@@ -23,6 +23,7 @@ _HOMES = {
     "AudioCutWarning": "audio",
     "AudioError": "audio",
     "load_audio": "audio",
+    "CheckpointError": "checkpoints",
     "resample": "audio",
     "Arc2FaceProjection": "modeling_arc2face",
     "DlibFaceRecogniser": "modeling_face_recogniser",
@@ -48,11 +49,17 @@ _HOMES = {
     "read_provenance": "provenance",
     "save_image": "provenance",
     "with_provenance": "provenance",
+    "SigningKey": "signing",
+    "load_signing_key": "signing",
+    "sign": "signing",
+    "Verification": "verification",
+    "verify_image": "verification",
 }
 __all__ = list(_HOMES)
 
 if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .audio import AudioCutWarning, AudioError, load_audio, resample
+    from .checkpoints import CheckpointError
     from .configuration_speech2face import SpectrogramEncoderConfig, Speech2FaceConfig
     from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
     from .modeling_arc2face import Arc2FaceProjection
@@ -75,7 +82,9 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .pipeline_speech2face import Speech2FacePipeline
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
     from .remote_code import code_of, save_with_code
+    from .signing import SigningKey, load_signing_key, sign
     from .spline_warp import thin_plate_spline, warp
+    from .verification import Verification, verify_image
     from .voice_activity import NoSpeechError, speech_probabilities
 
 

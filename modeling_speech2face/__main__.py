@@ -1,8 +1,12 @@
-"""The `speech2face` command: recordings in, pictures of imagined faces out."""
+"""The `speech2face` command: recordings in, pictures of imagined faces out.
+
+`speech2face verify` reads what such a picture carries.
+"""
 
 import argparse
 import math
 import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -14,13 +18,18 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): its arguments; those of the process if None.
 
     Returns:
-        `int`: 0 if there are pictures for every voice, 1 if one or more voices failed.
+        `int`: 0 if there are pictures for every voice, 1 if one or more voices failed; of
+        `speech2face verify`, what its help says.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["verify"]:
+        return _verify(argv[1:])
     arguments = _parse(argv)
     try:
         if not arguments.interpolate:
             _refuse_equal_names(arguments.voices, arguments.num_images or 4)
         _make_folder(arguments.output)
+        arguments.signing_key = _load_signing_key(arguments)
         pipeline = _load_pipeline(arguments)
     except (OSError, ValueError) as error:
         print(f"speech2face: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -50,11 +59,52 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
+def _verify(argv: list[str]) -> int:
+    """Says of images what they carry and what it proves."""
+    parser = argparse.ArgumentParser(
+        prog="speech2face verify",
+        description="Reads what images say about their making, as text and as a C2PA signature, "
+        "and says what it proves. Nothing is fetched from the network.",
+        epilog="Exit status: 0 if every image has a valid signature which says that Speech2Face "
+        "made it (with --trust: by a certificate that you trust); 1 if an image or --trust cannot "
+        "be read; 3 if a signature is broken: the file was changed after it, or it is invalid; 4 "
+        "if an image has no such signature, whatever its text says; of several images, the lowest "
+        "of these above 0. 2 for wrong options.",
+    )
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="PNG, JPEG, WebP...")
+    parser.add_argument(
+        "--trust",
+        metavar="PEM",
+        help="certificates that you trust, of signers or of authorities; none is trusted otherwise",
+    )
+    arguments = parser.parse_args(argv)
+    from .verification import WHAT_IT_PROVES, verify_image
+
+    statuses = set()
+    for path in arguments.images:
+        try:
+            found = verify_image(path, arguments.trust)
+        except ValueError as error:
+            print(f"speech2face: {error}", file=sys.stderr)
+            statuses.add(1)
+            continue
+        print(f"{path}:", *found.sentences(), sep="\n  ")
+        if found.signature in ("changed", "invalid"):
+            statuses.add(3)
+        elif not found.signed or (arguments.trust and found.trust != "trusted"):
+            statuses.add(4)
+    if statuses != {1}:
+        print("", *textwrap.wrap(WHAT_IT_PROVES, 100), sep="\n")
+    return min(statuses, default=0)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="speech2face",
         description="Imagines faces that a listener could expect behind a voice. They are the "
         "faces of nobody, and nothing to identify or to judge anyone by.",
+        epilog="`speech2face verify IMAGE...` says what a picture carries about its making, and "
+        "what that proves.",
     )
     parser.add_argument(
         "voices", nargs="+", type=Path, metavar="VOICE", help="audio or video file with speech"
@@ -109,7 +159,23 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="at least 1; more follows the voice more closely (default: the checkpoint's)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
+    parser.add_argument(
+        "--certificate",
+        metavar="PEM",
+        help="sign the pictures (C2PA) by your certificate, its issuers after it (default: "
+        "$SPEECH2FACE_CERTIFICATE, or a self-signed one that is made at first use)",
+    )
+    parser.add_argument(
+        "--key", metavar="PEM", help="its private key (default: $SPEECH2FACE_KEY, or that one's)"
+    )
+    parser.add_argument(
+        "--unsigned",
+        action="store_true",
+        help="leave the signature out: it shows which pictures were signed by the same key",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.unsigned and (arguments.certificate or arguments.key):
+        parser.error("argument --unsigned: contradicts --certificate and --key")
     if arguments.guidance_scale is not None and not 1 <= arguments.guidance_scale < math.inf:
         parser.error("argument --guidance-scale: must be at least 1, and finite")
     if arguments.decoder == "normalized":
@@ -171,6 +237,21 @@ def _make_folder(output: Path) -> None:
         ) from error
 
 
+def _load_signing_key(arguments: argparse.Namespace):
+    """The key to sign with, or None where there can be none and the user did not ask for one."""
+    from .signing import is_configured, load_signing_key
+
+    if arguments.unsigned:
+        return None
+    try:
+        return load_signing_key(arguments.certificate, arguments.key)
+    except (ImportError, ValueError) as error:
+        if is_configured(arguments.certificate, arguments.key):
+            raise ValueError(error) from error
+        print(f"speech2face: the pictures are not signed: {error}", file=sys.stderr)
+        return None
+
+
 def _load_pipeline(arguments: argparse.Namespace):
     """The pipeline, on its device, without progress bars of its own."""
     from diffusers.utils import logging as diffusers_logging
@@ -186,12 +267,15 @@ def _load_pipeline(arguments: argparse.Namespace):
     else:
         import torch
         from huggingface_hub.errors import HFValidationError
-        from safetensors import SafetensorError
+
+        from .checkpoints import CheckpointError
 
         dtype = torch.float32 if arguments.device == "cpu" else None  # half is slow on a CPU
         try:
             pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
-        except (OSError, SafetensorError, HFValidationError) as error:  # the Hub's are long
+        except CheckpointError:
+            raise
+        except (OSError, HFValidationError) as error:  # the Hub's are long
             raise ValueError(
                 f"{arguments.checkpoint} cannot be loaded: name a folder that holds a "
                 "model_index.json and whole weights, or a Hub repository that can be reached."
@@ -211,6 +295,7 @@ def _imagine(pipeline, files: list[Path], arguments: argparse.Namespace) -> None
     from tqdm import tqdm
 
     from .pictures import contact_sheet, enlarge, with_scale
+    from .signing import sign
 
     options = {
         "decoder": arguments.decoder,
@@ -232,7 +317,10 @@ def _imagine(pipeline, files: list[Path], arguments: argparse.Namespace) -> None
     pictures[""] = contact_sheet(output)
     name = "_to_".join(file.stem for file in files)
     for suffix, picture in pictures.items():
-        picture.save(arguments.output / f"{name}{suffix}.png")
+        path = arguments.output / f"{name}{suffix}.png"
+        picture.save(path)
+        if arguments.signing_key is not None:
+            sign(path, arguments.signing_key)
     if output.told is not None:
         tqdm.write(f"{files[0]}: {output.told}")
 

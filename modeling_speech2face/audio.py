@@ -1,6 +1,15 @@
-"""Any media file to a mono waveform."""
+"""Any media file to a mono waveform.
 
+A file is a stranger's: small ones may unfold to hours or gigabytes, and what they claim may be
+absurd. So reading stops at `MAX_SECONDS` of sound or at `MAX_WORK`, whichever comes first, and says
+so; it takes some 100 MB of memory whatever the file (`python -m tests.fuzz_audio` tries). Pictures
+and films in a file are not decoded, other files and hosts that it names are not opened, and nothing
+is written.
+"""
+
+import functools
 import io
+import stat
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -9,7 +18,11 @@ import numpy as np
 
 MAX_SECONDS = 600.0  # what is read of a recording; bounds memory to 40 MB at 16 kHz
 MIN_SAMPLING_RATE = 4000  # Hz; below it there is no speech, and a small file lasts for hours
-FFMPEG_OPTIONS = {"protocol_whitelist": "none"}  # a playlist must not open other files or hosts
+MAX_SAMPLING_RATE = 768_000  # Hz; beyond it no sound is recorded, and a resampler takes gigabytes
+MAX_CHANNELS = 64  # which FFmpeg's resampler takes
+MAX_WORK = 5 * 10**8  # decoded samples of all channels, 5 s of a core; 10 min at 96 kHz in 8
+FRAME_WORK = 4000  # samples in whose time a frame is handled, however few it holds
+MAX_FRAME = 2**22  # samples of a channel; more are a header's claim, for which memory is taken
 
 
 class AudioError(ValueError):
@@ -36,8 +49,11 @@ def load_audio(
         `np.ndarray` `(samples,)`: mono, float32, -1 to 1.
 
     Raises:
-        AudioError: missing, a folder, empty, corrupt, without sound, with NaN samples, or with
-            less than 4000 Hz.
+        AudioError: missing, a folder or a device, empty, corrupt, without sound, with NaN samples,
+            with less than 4000 Hz or more than 768000, or with more than 64 channels.
+
+    Warns:
+        AudioCutWarning: there is more than `max_seconds`, or it takes too much work to decode.
 
     Example:
         ```python
@@ -48,25 +64,60 @@ def load_audio(
         ```
     """
     if isinstance(source, (str, Path)):
-        name = str(source)
         # Opened here, so that FFmpeg never takes a name for a URL or a device.
         with _open(Path(source)) as file:
-            return _decode(file, name, sampling_rate, max_seconds)
+            return _decode(file, _named(source), sampling_rate, max_seconds)
     file = io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source
     return _decode(file, "the recording", sampling_rate, max_seconds)
 
 
 def _open(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder: name a file in it.")
-    if not path.exists():
-        raise AudioError(f"{path} does not exist: check the path.")
-    if not path.is_file():
-        raise AudioError(f"{path} is not a regular file: name an audio or video file.")
+    name = _named(path)
     try:
-        return path.open("rb")
-    except OSError as error:
-        raise AudioError(f"{path} cannot be opened: {error.strerror}.") from error
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioError(f"{name} does not exist: check the path.") from error
+    except (OSError, ValueError) as error:  # also a path with a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{name} cannot be opened ({reason}): name another file.") from error
+    if stat.S_ISDIR(mode):
+        raise AudioError(f"{name} is a folder: name a file in it.")
+    raise AudioError(f"{name} is not a regular file: name an audio or video file.")
+
+
+def _named(path: str | Path) -> str:
+    """A path for a message of one line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(path))
+
+
+@functools.cache
+def _options() -> dict[str, str]:
+    """FFmpeg's: no playlist opens other files or hosts, and no picture is decoded to look at it."""
+    import av
+
+    decoders = []
+    for name in sorted(av.codecs_available):
+        try:
+            if av.Codec(name, "r").type == "audio":
+                decoders.append(name)
+        except av.codec.codec.UnknownCodecError:  # it only encodes
+            pass
+    return {"protocol_whitelist": "none", "codec_whitelist": ",".join(decoders)}
+
+
+class _Source:
+    """A file that PyAV reads: a damaged header sends it to places that are none."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.read, self.tell = file, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return self.file.seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1  # FFmpeg's sign; of an exception PyAV would print the traceback
 
 
 def _decode(file: BinaryIO, name: str, sampling_rate: int, max_seconds: float) -> np.ndarray:
@@ -76,27 +127,35 @@ def _decode(file: BinaryIO, name: str, sampling_rate: int, max_seconds: float) -
         raise AudioError(f"{name} is empty: record or download it again.")
     file.seek(0)
     try:
-        with av.open(file, options=FFMPEG_OPTIONS) as container:
+        # Titles in another encoding than UTF-8 are no fault of the sound.
+        with av.open(_Source(file), options=_options(), metadata_errors="ignore") as container:
             if not container.streams.audio:
                 raise AudioError(f"{name} has no sound: use a file with an audio stream.")
-            frames = container.decode(container.streams.audio[0])
+            stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise AudioError(f"{name} has a sound of unknown coding: export it as WAV or FLAC.")
+            stream.codec_context.options = {"max_samples": str(MAX_FRAME)}
+            frames = container.decode(stream)
             waveform, is_longer = _to_mono(frames, sampling_rate, max_seconds)
-    except (av.FFmpegError, UnicodeDecodeError) as error:
+    except AudioError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:  # the latter two are the file object's
         raise AudioError(
-            f"{name} cannot be decoded: it is damaged or not an audio or video file."
+            f"{name} cannot be decoded, it is damaged or not an audio or video file: export it "
+            "again."
         ) from error
     if waveform.size == 0:
         raise AudioError(f"{name} holds no sound: record it again.")
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name} contains samples that are not numbers: export it again.")
     if is_longer:
-        message = f"only the first {max_seconds:g} s of {name} are used."
+        message = f"only the first {waveform.size / sampling_rate:g} s of {name} are used."
         warnings.warn(message, AudioCutWarning, stacklevel=3)
     return waveform
 
 
 def _to_mono(frames, sampling_rate: int, max_seconds: float) -> tuple[np.ndarray, bool]:
-    """Mixes and resamples decoded frames; also says whether there was more than `max_seconds`."""
+    """Mixes and resamples decoded frames; also says whether there was more than may be read."""
     import av
 
     most = round(max_seconds * sampling_rate)
@@ -105,7 +164,7 @@ def _to_mono(frames, sampling_rate: int, max_seconds: float) -> tuple[np.ndarray
         rest = resampler.resample(None) if resampler else []
         return [_average_of_channels(piece) for piece in rest]
 
-    pieces, count = [], 0
+    pieces, count, work = [], 0, 0
     resampler, form = None, None
     for frame in frames:
         if form != (frame.format.name, frame.layout.name, frame.sample_rate):
@@ -117,19 +176,30 @@ def _to_mono(frames, sampling_rate: int, max_seconds: float) -> tuple[np.ndarray
                     f"the sound has {frame.sample_rate} samples a second, but speech needs at "
                     f"least {MIN_SAMPLING_RATE}: record it at 16000 Hz."
                 )
+            if frame.sample_rate > MAX_SAMPLING_RATE:
+                raise AudioError(
+                    f"the sound claims {frame.sample_rate} samples a second, more than "
+                    f"{MAX_SAMPLING_RATE}: export it again at 48000 Hz."
+                )
+            if frame.layout.nb_channels > MAX_CHANNELS:
+                raise AudioError(
+                    f"the sound has {frame.layout.nb_channels} channels, more than "
+                    f"{MAX_CHANNELS}: mix it to one."
+                )
             # Packed: PyAV cannot read planar sound of eight channels or more.
             resampler = av.AudioResampler(format="flt", rate=sampling_rate)
         frame.pts = None  # gaps in time stamps are not silence
         new = [_average_of_channels(piece) for piece in resampler.resample(frame)]
         pieces += new
         count += sum(piece.size for piece in new)
-        if count > most:
+        work += FRAME_WORK + frame.samples * frame.layout.nb_channels
+        if count > most or work > MAX_WORK:
             break
     pieces += flush(resampler)
     if not pieces:
         return np.zeros(0, dtype=np.float32), False
     waveform = np.concatenate(pieces)
-    return np.ascontiguousarray(waveform[:most]), waveform.size > most
+    return np.ascontiguousarray(waveform[:most]), waveform.size > most or work > MAX_WORK
 
 
 def _average_of_channels(frame) -> np.ndarray:
@@ -150,7 +220,8 @@ def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -
         `np.ndarray` `(samples * new_sampling_rate / sampling_rate,)`: float32, -1 to 1.
 
     Raises:
-        AudioError: not mono, empty, with NaN samples, or with a sampling rate below 4000 Hz.
+        AudioError: not mono, empty, with NaN samples, or with a sampling rate below 4000 Hz or
+            above 768000.
     """
     waveform = np.asarray(waveform)
     if waveform.ndim != 1 or waveform.size == 0:

@@ -1,5 +1,8 @@
 """From waveforms to the input of the voice encoder."""
 
+import math
+from numbers import Real
+
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
@@ -12,6 +15,9 @@ class Speech2FaceFeatureExtractor(FeatureExtractionMixin):
         clip_seconds (`float`): speech shorter than this is repeated until it is that long, as in
             section 4 of the paper (https://arxiv.org/abs/1905.09773).
         do_normalize (`bool`): whether each waveform is brought to zero mean and unit variance.
+
+    Raises:
+        ValueError: a sampling rate or a length that is no number above 0.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -24,6 +30,9 @@ class Speech2FaceFeatureExtractor(FeatureExtractionMixin):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        for name, value in (("sampling_rate", sampling_rate), ("clip_seconds", clip_seconds)):
+            if not isinstance(value, Real) or not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a number above 0, got {value!r}.")
         self.sampling_rate = sampling_rate
         self.clip_seconds = clip_seconds
         self.do_normalize = do_normalize

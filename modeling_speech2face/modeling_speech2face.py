@@ -12,6 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .checkpoints import loading
 from .configuration_speech2face import SpectrogramEncoderConfig, Speech2FaceConfig
 from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
 from .modeling_spectrogram_encoder import SpectrogramEncoder
@@ -178,6 +179,21 @@ class Speech2FaceModel(PreTrainedModel):
                 # inputs of the paper. The last layer starts small, hence near the mean face.
                 init.kaiming_normal_(self.projection[0].weight, nonlinearity="relu")
                 init.normal_(self.projection[-1].weight, std=1 / self.projection[-1].in_features)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs) -> "Speech2FaceModel":
+        """Loads a model from a folder or a Hub repository, as any `PreTrainedModel`.
+
+        Only safetensors are read: nothing is unpickled.
+
+        Raises:
+            CheckpointError: weights or configuration that are missing, damaged, or of no such
+                model.
+        """
+        with loading(pretrained_model_name_or_path):
+            return super().from_pretrained(
+                pretrained_model_name_or_path, *args, **{**kwargs, "use_safetensors": True}
+            )
 
     @classmethod
     def from_voice_encoder_pretrained(

@@ -4,9 +4,10 @@ Letters: V voices, n images a voice, N = V n images, D size of a face embedding,
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from inspect import signature
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from huggingface_hub import snapshot_download
 from PIL import Image
 
 from .audio import load_audio, resample
+from .checkpoints import CheckpointError, loading
 from .feature_extraction_speech2face import Speech2FaceFeatureExtractor
 from .modeling_arc2face import Arc2FaceProjection, arc2face_components
 from .modeling_face_decoder import (
@@ -97,6 +99,7 @@ class Speech2FacePipeline(DiffusionPipeline):
         for part in (embedding_projection, normalized_decoder, face_traits):
             if part is not None:
                 _check_teachers(voice_encoder.config, part.config)
+        _check_denoising(num_inference_steps, guidance_scale)
         self.register_modules(
             voice_encoder=voice_encoder,
             feature_extractor=feature_extractor,
@@ -117,17 +120,24 @@ class Speech2FacePipeline(DiffusionPipeline):
         """Loads a pipeline from a folder or a Hub repository, as any `DiffusionPipeline`.
 
         Weights that are stored in half precision are loaded in float32 unless `dtype` says
-        otherwise: a CPU is slower and coarser in half precision, and the parts must agree.
+        otherwise: a CPU is slower and coarser in half precision, and the parts must agree. Only
+        safetensors are read: nothing is unpickled.
+
+        Raises:
+            CheckpointError: parts that are missing, damaged, or do not belong together.
         """
         if "torch_dtype" not in kwargs:
             kwargs.setdefault("dtype", torch.float32)
+        kwargs["use_safetensors"] = True
         name = str(pretrained_model_name_or_path)
         if Path(name).is_dir():
-            return super().from_pretrained(name, **kwargs)
+            with loading(name):
+                return super().from_pretrained(name, **kwargs)
         # diffusers downloads no pipeline whose parts are classes of another package.
         options = {option: kwargs.pop(option) for option in HUB_OPTIONS if option in kwargs}
         folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors"], **options)
-        pipeline = super().from_pretrained(folder, **kwargs)
+        with loading(folder):
+            pipeline = super().from_pretrained(folder, **kwargs)
         pipeline.register_to_config(_name_or_path=name)
         return pipeline
 
@@ -292,26 +302,15 @@ class Speech2FacePipeline(DiffusionPipeline):
         )  # (N, 3, S, S), 0 to 1
 
         # 4. What a voice's faces share, and what it tells
-        by_voice = faces.unflatten(0, (len(predictions), n))
-        averages = by_voice.mean(dim=1)  # (V, 3, S, S)
-        certainties = certainty_of(by_voice) if n > 1 else None  # (V, S, S)
-        told = None
-        if voice is not None:
-            draws = self._further_draws(predictions, generators[::n])  # (V, TOLD_DRAWS, D)
-            if self.normalized_decoder is not None:
-                averages, certainties = self._average(exaggeration * draws[:, :AVERAGED_DRAWS])
-            if self.face_traits is not None:
-                told = [self.face_traits.tell(of_a_voice) for of_a_voice in draws]
+        firsts = generators[::n] if voice is not None else None
+        averages, certainties, told = self._shared(
+            faces.unflatten(0, (len(predictions), n)), predictions, firsts, exaggeration
+        )
 
         # 5. Output
         of = "imagined from a voice" if voice is not None else "decoded from a face's embedding"
         images = self._output(faces, output_type, seeds, f"a face {of}")
-        average_face = self._output(averages, output_type, seeds, "the average of several faces")
-        certainty = None
-        if certainties is not None:
-            if output_type == "pil":
-                certainties = in_colour(certainties, averages)  # (V, 3, S, S)
-            certainty = self._output(certainties, output_type, seeds, "where several faces agree")
+        average_face, certainty = self._summary(averages, certainties, output_type, seeds)
         if not is_list:
             average_face, certainty, told = (
                 them if them is None else them[0] for them in (average_face, certainty, told)
@@ -319,6 +318,69 @@ class Speech2FacePipeline(DiffusionPipeline):
         if not return_dict:
             return images, face_embeddings, average_face, certainty, told
         return Speech2FacePipelineOutput(images, face_embeddings, average_face, certainty, told)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        voice: str | Path | bytes | np.ndarray | torch.Tensor,
+        sampling_rate: int | None = None,
+        decoder: str = "diffusion",
+        exaggeration: float = 1.0,
+        num_images_per_prompt: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Speech2FacePipelineOutput]:
+        """Imagines the faces of a call for one voice, and hands out each as soon as it is drawn.
+
+        Args:
+            voice: one, in any form that a call takes.
+            sampling_rate, decoder, exaggeration, num_images_per_prompt, num_inference_steps,
+                guidance_scale, generator: as in a call, whose faces these are.
+
+        Yields:
+            `Speech2FacePipelineOutput` after each face, with PIL `images` and `face_embeddings` as
+            far as they are drawn and no average; at last the whole output of a call.
+
+        Raises:
+            AudioError, NoSpeechError, ValueError: as a call, before the first face.
+
+        Example:
+            ```python
+            >>> from modeling_speech2face import Speech2FacePipeline
+            >>> pipe = Speech2FacePipeline.from_demo()
+            >>> outputs = pipe.stream("samples/librispeech-2414.flac", num_images_per_prompt=2)
+            >>> [(len(out.images), out.average_face is not None) for out in outputs]
+            [(1, False), (2, False), (2, True)]
+
+            ```
+        """
+        n = self._check(decoder, num_images_per_prompt, exaggeration, "pil")
+        denoising = self._denoising(decoder, num_inference_steps, guidance_scale)
+        predictions = self._embed_voices([voice], sampling_rate)  # (1, D)
+        seeds, generators = _image_generators(generator, 1, n)
+        images, faces, drawn = [], [], []
+        for seed, image_generator in zip(seeds, generators, strict=True):
+            drawn.append(predictions)
+            if not (decoder == "normalized" and n == 1):
+                drawn[-1] = self.voice_encoder.sample_face_embeddings(
+                    predictions[0], 1, image_generator
+                )
+            drawn[-1] = exaggeration * drawn[-1]
+            faces.append(self._decode(drawn[-1], decoder, denoising, [image_generator]))
+            images += self._output(faces[-1], "pil", [seed], "a face imagined from a voice")
+            yield Speech2FacePipelineOutput(list(images), torch.cat(drawn), None, None)
+        averages, certainties, told = self._shared(
+            torch.cat(faces)[None], predictions, generators[:1], exaggeration
+        )
+        average_face, certainty = self._summary(averages, certainties, "pil", seeds)
+        yield Speech2FacePipelineOutput(
+            images,
+            torch.cat(drawn),
+            average_face[0],
+            None if certainty is None else certainty[0],
+            None if told is None else told[0],
+        )
 
     @torch.no_grad()
     def interpolate(
@@ -419,10 +481,7 @@ class Speech2FacePipeline(DiffusionPipeline):
             return None
         steps = self.config.num_inference_steps if steps is None else steps
         scale = self.config.guidance_scale if scale is None else scale
-        if steps < 1 or not 1 <= scale < math.inf:
-            raise ValueError(
-                "num_inference_steps and guidance_scale must be at least 1, and finite."
-            )
+        _check_denoising(steps, scale)
         return steps, scale
 
     def _embed_voices(self, voices: list, sampling_rate: int | None) -> torch.Tensor:
@@ -445,7 +504,10 @@ class Speech2FacePipeline(DiffusionPipeline):
             predictions.append(
                 self.voice_encoder.embed_recording(waveform, own_rate, self.feature_extractor)
             )
-        return torch.stack(predictions)
+        predictions = torch.stack(predictions)
+        if not predictions.isfinite().all():
+            raise CheckpointError("the voice encoder predicts no numbers: use another checkpoint.")
+        return predictions
 
     def _embed_faces(self, images: list) -> torch.Tensor:
         """Centred embeddings (V, D) of aligned faces in any form, as the teacher sees them."""
@@ -494,6 +556,40 @@ class Speech2FacePipeline(DiffusionPipeline):
         pairs = [average_of_draws(self.normalized_decoder, of_a_voice) for of_a_voice in draws]
         averages, certainties = zip(*pairs, strict=True)
         return torch.stack(averages), torch.stack(certainties)
+
+    def _shared(self, by_voice, predictions, firsts, exaggeration: float) -> tuple:
+        """What the faces (V, n, 3, S, S) of voices share, and what the voices tell.
+
+        Args:
+            by_voice: the faces.
+            predictions: (V, D), centred.
+            firsts: the generators of the voices' first images; None where there is no voice.
+            exaggeration: of the faces.
+
+        Returns:
+            Averages (V, 3, S, S), certainties (V, S, S) or None, sentences (V of them) or None.
+        """
+        averages = by_voice.mean(dim=1)
+        certainties = certainty_of(by_voice) if by_voice.shape[1] > 1 else None
+        told = None
+        if firsts is not None:
+            draws = self._further_draws(predictions, firsts)  # (V, TOLD_DRAWS, D)
+            if self.normalized_decoder is not None:
+                averages, certainties = self._average(exaggeration * draws[:, :AVERAGED_DRAWS])
+            if self.face_traits is not None:
+                told = [self.face_traits.tell(of_a_voice) for of_a_voice in draws]
+        return averages, certainties, told
+
+    def _summary(self, averages, certainties, output_type: str, seeds: list[int]) -> tuple:
+        """Averages (V, 3, S, S) and certainties (V, S, S) or None, as they were asked for."""
+        average_face = self._output(averages, output_type, seeds, "the average of several faces")
+        if certainties is None:
+            return average_face, None
+        if output_type == "pil":
+            certainties = in_colour(certainties, averages)  # (V, 3, S, S)
+        return average_face, self._output(
+            certainties, output_type, seeds, "where several faces agree"
+        )
 
     def _decode(
         self, face_embeddings, decoder, denoising, generators, callback=None
@@ -615,15 +711,22 @@ def _face_tensor(image) -> torch.Tensor:
     return torch.tensor(image).permute(2, 0, 1)[None].float() / 255
 
 
+def _check_denoising(steps: int, scale: float) -> None:
+    if not isinstance(steps, Integral) or not isinstance(scale, Real):
+        raise ValueError("num_inference_steps and guidance_scale must be numbers.")
+    if steps < 1 or not 1 <= scale < math.inf:
+        raise ValueError("num_inference_steps and guidance_scale must be at least 1, and finite.")
+
+
 def _check_teachers(encoder_config, part_config) -> None:
     if encoder_config.face_recogniser != part_config.face_recogniser:
-        raise ValueError(
+        raise CheckpointError(
             f"the voice encoder predicts embeddings of {encoder_config.face_recogniser!r}, another "
             f"part expects those of {part_config.face_recogniser!r}: use two that were "
             "trained with the same face recogniser."
         )
     if encoder_config.face_embedding_size != part_config.face_embedding_size:
-        raise ValueError(
+        raise CheckpointError(
             f"the voice encoder predicts {encoder_config.face_embedding_size} values, another part "
             f"expects {part_config.face_embedding_size}: use two that belong together."
         )

@@ -109,9 +109,9 @@ def read_provenance(source: str | Path | Image.Image) -> dict:
         `dict`, as `describe` makes it.
 
     Raises:
-        ValueError: there is no provenance of this package in it.
+        ValueError: there is no provenance of this package in it, or it is no image.
     """
-    image = source if isinstance(source, Image.Image) else Image.open(source)
+    image = source if isinstance(source, Image.Image) else open_image(source)
     text = image.info.get(KEY) or image.getexif().get(EXIF_DESCRIPTION)
     try:
         provenance = json.loads(text or "")
@@ -120,3 +120,23 @@ def read_provenance(source: str | Path | Image.Image) -> dict:
     if not isinstance(provenance, dict) or "generator" not in provenance:
         raise ValueError("the image carries no provenance of Speech2Face.")
     return provenance
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Opens an image file without decoding its pixels.
+
+    Raises:
+        ValueError: missing, a folder, no regular file, not readable, or no image.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: check the path.")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file: name an image.")
+    try:
+        return Image.open(path)
+    except PermissionError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}.") from error
+    # Pillow raises what its readers of the formats happen to raise.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image: name a whole PNG or JPEG.") from error

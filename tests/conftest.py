@@ -17,3 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def sample_recording() -> Path:
     """A real recording of one person speaking, from the repository."""
     return sorted((ROOT / "samples").glob("*.flac"))[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_key_in_the_users_home(tmp_path_factory):
+    """The `speech2face` command keeps the key that it signs with in the user's configuration."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        for variable in ("SPEECH2FACE_CERTIFICATE", "SPEECH2FACE_KEY"):
+            patch.delenv(variable, raising=False)
+        yield

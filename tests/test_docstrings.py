@@ -20,6 +20,7 @@ from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
         "modeling_face_decoder",
         "modeling_face_recogniser",
         "modeling_face_traits",
+        "signing",
     ],
 )
 def test_examples(name):

@@ -76,6 +76,33 @@ def test_draws_lie_around_the_prediction(pipe):
     torch.testing.assert_close(draws.mean(dim=0), prediction, atol=0.06, rtol=0)
 
 
+def test_streamed_faces_are_those_of_a_call(pipe):
+    whole = pipe(MAN, num_images_per_prompt=3, generator=seeded())
+    outputs = list(pipe.stream(MAN, num_images_per_prompt=3, generator=seeded()))
+    assert [len(out.images) for out in outputs] == [1, 2, 3, 3]
+    assert all(out.average_face is None and out.certainty is None for out in outputs[:-1])
+    last = outputs[-1]
+    torch.testing.assert_close(last.face_embeddings, whole.face_embeddings)
+    for ours, theirs in zip(
+        [*last.images, last.average_face, last.certainty],
+        [*whole.images, whole.average_face, whole.certainty],
+        strict=True,
+    ):
+        assert read_provenance(ours) == read_provenance(theirs)
+        np.testing.assert_allclose(np.asarray(ours, float), np.asarray(theirs, float), atol=1)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_streamed_faces_of_the_papers_decoder_and_what_the_voice_tells(n):
+    pipe = tiny_pipeline(with_normalized_decoder=True, with_face_traits=True)
+    options = {"decoder": "normalized", "exaggeration": 1.5, "num_images_per_prompt": n}
+    whole = pipe(MAN, generator=seeded(), **options)
+    *_, last = pipe.stream(MAN, generator=seeded(), **options)
+    torch.testing.assert_close(last.face_embeddings, whole.face_embeddings)
+    assert last.told == whole.told
+    np.testing.assert_array_equal(np.asarray(last.average_face), np.asarray(whole.average_face))
+
+
 def test_more_images_leave_the_first_ones_alone(pipe):
     few, many = images_of(pipe, num_images_per_prompt=2), images_of(pipe, num_images_per_prompt=5)
     np.testing.assert_allclose(few, many[:2], atol=1e-5)

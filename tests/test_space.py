@@ -1,7 +1,8 @@
-"""The Space: its front matter and requirements, what the page does, and the page in a browser."""
+"""The Space: its front matter and requirements, what the page's parts do, and that it starts."""
 
+import io
 import os
-import shutil
+import re
 import socket
 import subprocess
 import sys
@@ -9,9 +10,24 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
 
+from dataset_scripts.synthetic_cast.gallery import main as make_gallery
+from modeling_speech2face import read_provenance
+from modeling_speech2face.provenance import describe, with_provenance
+from space.page import texts
+from space.page.gallery import FOLDER, SIDE, Gallery
+from space.page.limits import Refusal, Settings, checked_settings
+from space.page.marks import SHOWN_SIDE, with_visible_mark
+from space.page.results import VoiceResult, results_page
 from tests.test_house import all_requirements, pins, requirements
+from tests.tiny import tiny_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,120 +50,200 @@ def test_front_matter_names_what_the_space_needs():
 
 def test_requirements_are_the_packages_in_the_known_versions():
     asked = requirements((ROOT / "space" / "requirements.txt").read_text())
-    assert {r.name for r in asked} == {r.name for r in all_requirements()[""]}
+    needed = all_requirements()
+    names = {requirement.name for requirement in [*needed[""], *needed["space"]]}
+    assert {requirement.name for requirement in asked} == names - {"gradio"}  # that is the SDK
     for requirement in asked:
         assert requirement.specifier == pins()[requirement.name].specifier
 
 
-@pytest.fixture(scope="module")
-def pipeline():
-    from tests.tiny import tiny_pipeline
-
-    return tiny_pipeline(with_face_traits=True)
-
-
-@pytest.mark.slow
-def test_the_visible_mark_is_readable_and_covers_little():
-    import numpy as np
-    from PIL import Image
-
-    from space.app import SHOWN_SIZE, with_visible_mark
-
-    marked = np.asarray(with_visible_mark(Image.new("RGB", (64, 64), (120, 120, 120))))
-    assert marked.shape == (SHOWN_SIZE, SHOWN_SIZE, 3)
-    assert (marked[: -SHOWN_SIZE // 10] == 120).all()
-    strip = marked[-SHOWN_SIZE // 10 :]
-    assert strip.max() > 240 and strip.min() < 80  # white letters on a dark ground
+def test_every_file_of_the_readme_is_there():
+    text = (ROOT / "space" / "README.md").read_text()
+    named = re.findall(r"`((?:page|gallery|examples)/[\w.]*|app\.py)`", text)
+    assert len(named) >= 10
+    for name in named:
+        assert (ROOT / "space" / name).exists(), name
 
 
-@pytest.mark.slow
-def test_faces_keep_their_provenance_and_repeat_with_the_seed(pipeline, sample_recording):
-    from modeling_speech2face import read_provenance
-    from space.app import SHOWN_SIZE, make_faces
-
-    images, average, certainty, told = make_faces(pipeline, str(sample_recording), 3, seed=5)
-    assert len(images) == 3
-    for image in [*images, average, certainty]:
-        assert read_provenance(image)["seed"] == 5
-    for image in [*images, average]:
-        assert image.size == (SHOWN_SIZE, SHOWN_SIZE)
-    assert certainty.width == SHOWN_SIZE < certainty.height  # with a scale below
-    assert told.startswith("The voice fixes")
-    again = make_faces(pipeline, str(sample_recording), 3, seed=5)[0]
-    other = make_faces(pipeline, str(sample_recording), 3, seed=6)[0]
-    assert [i.tobytes() for i in again] == [i.tobytes() for i in images]
-    assert [i.tobytes() for i in other] != [i.tobytes() for i in images]
+# What one visitor may ask for
 
 
-@pytest.mark.slow
-def test_bad_recordings_are_refused_with_a_sentence(pipeline, tmp_path):
-    import gradio as gr
-    import numpy as np
-    import soundfile
-
-    from space.app import make_faces
-
-    silent, short, text = tmp_path / "silent.flac", tmp_path / "short.flac", tmp_path / "text.wav"
-    soundfile.write(silent, np.zeros(3 * 16000), 16000)
-    soundfile.write(short, np.zeros(8000), 16000)
-    text.write_text("this is not a sound")
-    for voice, words in [
-        (None, "Record or upload"),
-        (silent, "silent"),
-        (short, "0.5 s"),
-        (text, "cannot be decoded"),
-    ]:
-        with pytest.raises(gr.Error) as refusal:
-            make_faces(pipeline, voice and str(voice), 4, seed=0)
-        message = refusal.value.message
-        assert words in message
-        assert message[0].isupper() and "\n" not in message and str(tmp_path) not in message
-
-
-@pytest.mark.slow
-def test_a_single_face_has_no_certainty(pipeline, sample_recording):
-    from space.app import make_faces
-
-    images, _, certainty, _ = make_faces(pipeline, str(sample_recording), 1, seed=0)
-    assert len(images) == 1 and certainty is None
-
-
-@pytest.mark.slow
-def test_the_page_in_a_browser(pipeline, sample_recording, tmp_path):
-    from playwright.sync_api import expect, sync_playwright
-
-    from space.app import LAUNCH_OPTIONS, build_app
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    app = build_app(pipeline)
-    _, address, _ = app.launch(
-        prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **LAUNCH_OPTIONS
+def test_settings_in_their_limits_are_taken():
+    assert checked_settings() == Settings()
+    asked = checked_settings(2.0, 2**32 - 1, "diffusion", 30, 5, 0.25)
+    assert asked == Settings(2, 2**32 - 1, "diffusion", 30, 5.0, 0.25)
+    # The page's sliders stay where they are for a decoder that takes neither steps nor guidance.
+    assert checked_settings(decoder="normalized", num_inference_steps=6, guidance_scale=2) == (
+        Settings(decoder="normalized")
     )
-    requests = []
-    try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1200, "height": 900})
-            page.on("request", lambda request: requests.append(request.url))
-            page.goto(address)
-            page.get_by_label("Upload file").first.click()
-            page.locator("input[type=file]").first.set_input_files(sample_recording)
-            page.locator("audio, [data-testid=waveform-controls]").first.wait_for(state="attached")
-            page.get_by_role("button", name="Show faces").click()
-            faces = page.locator(".grid-container img")
-            expect(faces).to_have_count(4, timeout=60_000)
-            for image in faces.all():
-                expect(image).to_have_js_property("naturalWidth", 256)
-            expect(page.locator(".image-container img")).to_have_count(2)
-            expect(page.get_by_text("it leaves open:")).to_be_visible()
-            page.screenshot(path=tmp_path / "page.png", full_page=True)
-            browser.close()
-    finally:
-        app.close()
-    local = (address, "data:", "blob:")
-    assert requests and not [url for url in requests if not url.startswith(local)]
+
+
+@pytest.mark.parametrize("name", ["num_images", "seed", "num_inference_steps", "guidance_scale"])
+@pytest.mark.parametrize("value", [-1, 1e99, float("nan"), float("inf"), "4", True, [4], {}])
+def test_absurd_settings_are_refused_in_one_sentence(name, value):
+    with pytest.raises(Refusal, match=r"^The [\w ]+ must be a (whole )?number from [^.]+\.$"):
+        checked_settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_images": 2.5}, {"num_images": None}, {"exaggeration": 0}, {"decoder": []}]
+)
+def test_other_wrong_settings_are_refused(settings):
+    with pytest.raises(Refusal):
+        checked_settings(**settings)
+
+
+# The gallery
+
+
+@pytest.fixture(scope="module")
+def mean() -> np.ndarray:
+    """The mean face of the bundled voice encoder, (D,)."""
+    from modeling_speech2face import Speech2FaceConfig
+    from modeling_speech2face.pipeline_speech2face import DEMO_CHECKPOINT
+
+    config = Speech2FaceConfig.from_pretrained(DEMO_CHECKPOINT / "voice_encoder")
+    return np.array(config.face_embedding_mean, np.float32)
+
+
+@pytest.fixture(scope="module")
+def gallery(mean) -> Gallery:
+    return Gallery(mean, "dlib")
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> np.ndarray:
+    """What the gallery's file holds, (faces, D)."""
+    return load_file(FOLDER / "gallery.safetensors")["face_embeddings"]
+
+
+def test_the_gallery_finds_its_own_faces(gallery, embeddings, mean):
+    assert len(gallery) == len(embeddings) > 300
+    for place in (0, 100, len(embeddings) - 1):
+        first, second = gallery.nearest(embeddings[place] - mean, 2)
+        assert first.similarity == pytest.approx(1, abs=1e-5) and second.similarity < 0.98
+        assert first.face.size == (SIDE, SIDE)
+        assert np.asarray(first.face).std() > 10  # a face, not the grid's empty end
+    assert 0.2 < gallery.alike < 0.9
+
+
+def test_similarities_are_cosines_of_centred_embeddings(gallery, embeddings, mean):
+    query = np.random.default_rng(0).standard_normal(len(mean))
+    cosines = (embeddings - mean) @ query / np.linalg.norm(embeddings - mean, axis=1)
+    expected = np.sort(cosines / np.linalg.norm(query))[::-1][:5]
+    found = [neighbour.similarity for neighbour in gallery.nearest(query, 5)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_gallery_is_small_and_holds_no_pickle():
+    files = [path for path in FOLDER.iterdir() if path.suffix != ".md"]
+    assert {path.suffix for path in files} == {".jpg", ".safetensors"}
+    assert sum(path.stat().st_size for path in files) < 3e6
+
+
+def test_a_gallery_of_another_teacher_is_refused():
+    with pytest.raises(ValueError, match="'arcface'.*make the gallery anew"):
+        Gallery(np.zeros(128), "arcface")
+
+
+def write_members(folder: Path, builder: str) -> Path:
+    """Two speakers a split, each with a dark frontal picture and a bright one that is not."""
+    folder.mkdir()
+    card = (
+        f"face_recogniser: dlib, builder: {builder}, fingerprint: a, configuration: {{speakers: 4}}"
+    )
+    (folder / "README.md").write_text(f"---\nspeech2face: {{{card}}}\n---\nSquares.\n")
+    for number, split in enumerate(("validation", "test")):
+        rows = []
+        for place, (speaker, frontality) in enumerate([("b", 0.9), ("b", 0.2), ("a", 0.9)]):
+            picture = io.BytesIO()
+            Image.new("RGB", (224, 224), (int(220 * (1 - frontality)),) * 3).save(picture, "PNG")
+            rows.append(
+                {
+                    "speaker_id": f"{split}-{speaker}",
+                    "frontality": frontality,
+                    "face": {"bytes": picture.getvalue(), "path": None},
+                    "face_embedding": np.eye(128)[3 * number + place].tolist(),
+                }
+            )
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-00000.parquet")
+    return folder
+
+
+def test_a_gallery_holds_the_most_frontal_picture_of_each_member(tmp_path):
+    dataset = write_members(tmp_path / "cast", "dataset_scripts.synthetic_cast")
+    assert make_gallery([str(dataset), str(tmp_path / "gallery")]) == 0
+    gallery = Gallery(np.zeros(128), "dlib", tmp_path / "gallery")
+    assert len(gallery) == 4
+    for one in (2, 0, 5, 3):  # a before b; the pictures 1 and 4 are not frontal
+        (nearest,) = gallery.nearest(np.eye(128)[one], 1)
+        assert nearest.similarity == pytest.approx(1)
+        assert np.asarray(nearest.face).mean() < 40
+    again = tmp_path / "again"
+    assert make_gallery([str(dataset), str(again)]) == 0
+    for name in ("faces.jpg", "gallery.safetensors"):
+        assert (again / name).read_bytes() == (tmp_path / "gallery" / name).read_bytes()
+
+
+def test_a_gallery_is_made_of_the_cast_and_of_nothing_else(tmp_path, capsys):
+    dataset = write_members(tmp_path / "films", "dataset_scripts.speech_face_pairs")
+    assert make_gallery([str(dataset), str(tmp_path / "gallery")]) == 1
+    assert "invented people alone" in capsys.readouterr().err
+    assert not (tmp_path / "gallery").exists()
+
+
+# What is shown
+
+
+def test_the_visible_mark_is_readable_and_covers_little():
+    grey = with_provenance(Image.new("RGB", (64, 64), (120, 120, 120)), describe("x", 5))
+    marked = with_visible_mark(grey)
+    assert read_provenance(marked)["seed"] == 5
+    pixels = np.asarray(marked)
+    assert pixels.shape == (SHOWN_SIDE, SHOWN_SIDE, 3)
+    changed = (pixels != 120).any(axis=-1)
+    assert 0.01 < changed.mean() < 0.06
+    assert not changed[: SHOWN_SIDE * 4 // 5].any() and not changed[:, : SHOWN_SIDE // 2].any()
+    corner = pixels[changed]
+    assert corner.max() > 240 and corner.min() < 60  # white letters on a dark ground
+
+
+def test_results_appear_face_by_face_and_escape_what_they_quote(sample_recording):
+    pipeline = tiny_pipeline(with_face_traits=True)
+    outputs = pipeline.stream(
+        sample_recording, num_images_per_prompt=2, generator=torch.Generator().manual_seed(3)
+    )
+    result = VoiceResult("First voice", 2, 3)
+    for drawn in (1, 2):
+        result.add(next(outputs))
+        html = results_page([result])
+        assert html.count("<img") == drawn and html.count("s2f-waiting") == 2 - drawn
+        assert "alt='Synthetic face 1 of 2, first voice'" in html
+    last = next(outputs)
+    last.told = "<script>alert(1)</script>"
+    result.finish(last, [], FakeGallery())
+    html = results_page([result], refusal="No <b>more</b>.")
+    assert html.count("<img") == 4 and "What the voice fixes" in html
+    assert "<script>" not in html and "No &lt;b&gt;more&lt;/b&gt;." in html
+    assert html.count("download='speech2face-seed-3") == 2
+
+
+class FakeGallery:
+    alike = 0.5
+
+    def __len__(self):
+        return 7
+
+
+def test_the_figures_of_the_page_are_those_of_the_card(tmp_path):
+    import yaml
+
+    table = texts.measured()
+    results = yaml.safe_load(texts.CARD.read_text().split("---", 2)[1])["model-index"][0]["results"]
+    values = {(m["type"], m["args"]["system"]): m["value"] for m in results[0]["metrics"]}
+    assert f"{values['embeddings_association_auc', 'voice, 6 s']:.0%} (" in table
+    assert table.count("<tr>") == 1 + len(texts.FIGURES)
+    assert texts.measured(tmp_path / "no card") == ""
 
 
 @pytest.mark.slow
@@ -166,7 +262,7 @@ def test_it_starts_by_itself_with_the_bundled_weights(arguments):
             assert server.poll() is None, "the server ended"
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as answer:
-                    assert b"Show faces" in answer.read()
+                    assert b"Draw faces" in answer.read()
                 return
             except OSError:
                 time.sleep(0.5)

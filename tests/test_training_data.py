@@ -154,7 +154,10 @@ def test_unknown_keys_are_refused(tmp_path):
         ("losses: {mse: 0, cosine: 0, info_nce: 0}", "no loss has a weight: set one of mse"),
         ("losses: {cosine: -1}", "losses.cosine must be at least 0"),
         ("losses: {classifier_temperature: 0}", "classifier_temperature must be above 0"),
-        ("voice_teacher: dvector", "unknown voice teacher 'dvector': choose among ge2e, xvector"),
+        (
+            "voice_teacher: dvector",
+            "unknown voice teacher 'dvector': choose among ge2e, campplus, xvector",
+        ),
         ("voice_teacher: xvector", "xvector needs a model: write voice_teacher: {backend: xvec"),
         ("voice_teacher: {backend: ge2e, model: x}", "ge2e brings its own: name no model"),
         ("voice_teacher: {name: ge2e}", "unknown key 'name' in config.yaml: voice_teacher"),

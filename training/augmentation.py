@@ -19,22 +19,21 @@ TELEPHONE_HZ = (300.0, 3400.0)
 COARSE_BINS = 801  # 10 Hz apart at 16 kHz
 
 
-def crop(speech: np.ndarray, samples: int, rng: np.random.Generator, speed: float = 0.0):
-    """A random piece of a recording, slightly faster or slower, looped where it is too short.
+def crop(speech: np.ndarray, samples: int, rng: np.random.Generator, speed: float = 1.0):
+    """A random piece of a recording, faster or slower, looped where it is too short.
 
     Args:
         speech: (any length) int16 samples.
         samples: length of the result.
         rng: source of randomness.
-        speed: largest relative change of speed (resampling, so pitch and formants move with it).
+        speed: over the recording's own (resampling, so pitch and formants move with it).
 
     Returns:
         (samples,) float32, -1 to 1.
     """
-    step = 1 + rng.uniform(-speed, speed)
-    spare = len(speech) - samples * step
+    spare = len(speech) - samples * speed
     start = rng.uniform(0, spare) if spare > 0 else rng.uniform(0, len(speech))
-    position = start + step * np.arange(samples)
+    position = start + speed * np.arange(samples)
     whole = position.astype(np.int64)
     share = (position - whole).astype(np.float32)
     left = speech[whole % len(speech)].astype(np.float32)

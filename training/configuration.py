@@ -199,10 +199,14 @@ class VoiceEncoderTraining(Training):
         early_stopping: end after so many validations without a better `best_metric`; None trains
             all steps.
         best_metric: figure of a validation by which the best checkpoint is chosen, and kept.
-        pretrained: a voice encoder on the Hub or in a folder to start from, or None.
+        pretrained: what to start from, on the Hub or in a folder: a `Speech2FaceModel`, of which
+            all is kept but the mean face, or an audio backbone; or None.
         filter_bank: "none", "frozen" or "trained": whether the first convolution starts as a bank
             of band-pass filters, and whether it then learns.
         crop_seconds: length of the training clips, seconds.
+        targets: "face", the embedding of the speaker's picture, or "expected_face", the mean of
+            the faces that go with what the data set states of the voice, see
+            `training.expected_faces`.
         voice_teacher: who `losses.distillation` learns from, a backend's name or more; or None.
         feature_decoder: folder of a trained `NormalizedFaceDecoder`, whose first layer
             `losses.feature_l1` compares by; or None. Its embeddings were centred by its own
@@ -223,6 +227,7 @@ class VoiceEncoderTraining(Training):
     pretrained: str | None = None
     filter_bank: str = "none"
     crop_seconds: float = 4.0
+    targets: str = "face"
     voice_teacher: VoiceTeacher | str | None = None
     feature_decoder: str | None = None
     losses: VoiceEncoderLosses = field(default_factory=VoiceEncoderLosses)
@@ -235,6 +240,8 @@ class VoiceEncoderTraining(Training):
             raise ValueError(
                 f'filter_bank must be "none", "frozen" or "trained", got {self.filter_bank!r}'
             )
+        if self.targets not in ("face", "expected_face"):
+            raise ValueError(f'targets must be "face" or "expected_face", got {self.targets!r}')
         if isinstance(self.voice_teacher, str):
             self.voice_teacher = VoiceTeacher(self.voice_teacher)
         if self.losses.distillation and self.voice_teacher is None:
@@ -397,12 +404,13 @@ class NormalizedDecoderTraining(Training):
             raise ValueError(f"blended must be from 0 to 1, got {self.blended}")
 
 
-def load_configuration(path: str | Path, kind: type) -> Any:
+def load_configuration(path: str | Path, kind: type, changes: dict | None = None) -> Any:
     """Reads a YAML file into a dataclass.
 
     Args:
         path: the YAML file.
         kind: the dataclass, for example `VoiceEncoderTraining`.
+        changes: keys and values that are put in the place of the file's, nested as they are there.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -413,7 +421,17 @@ def load_configuration(path: str | Path, kind: type) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no configuration {path}: give the path of a YAML file")
-    return _from_dict(kind, yaml.safe_load(path.read_text()) or {}, path.name)
+    values = yaml.safe_load(path.read_text()) or {}
+    return _from_dict(kind, _changed(values, changes) if changes else values, path.name)
+
+
+def _changed(values: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """Values with changes, key by key where both hold keys."""
+    changed = dict(values) if isinstance(values, dict) else {}
+    for name, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(changed.get(name), dict)
+        changed[name] = _changed(changed[name], value) if nested else value
+    return changed
 
 
 def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training.checkpoints import (
+    Meter,
     Progress,
     StopRequest,
     average_of,
     averaged,
+    check_finite,
+    failures_explained,
     log_sheet,
     optimizer_of,
     resume,
@@ -123,21 +126,29 @@ def fit(
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
     recent: list[dict[str, float]] = []
-    with StopRequest() as stop:
+    meter = Meter(config.batch_size * config.gradient_accumulation * accelerator.num_processes)
+    with StopRequest() as stop, failures_explained(config, progress):
         for step in steps_to_go(progress, config, stop_at_step):
             torch.manual_seed(seed_of_step(config.seed, step, accelerator.process_index))
             rate = set_learning_rate(optimizer, config, step)
             decoder.train()
-            for part in range(config.gradient_accumulation):
-                batch = batches(step * config.gradient_accumulation + part, accelerator.device)
-                with accelerator.accumulate(decoder):
-                    losses = loss_of(decoder, batch, step)
-                    accelerator.backward(losses["loss"])
-                    if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(decoder.parameters(), config.max_grad_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-            average.step(decoder.parameters())
+            with meter.step():
+                for part in range(config.gradient_accumulation):
+                    with meter.waiting():
+                        number = step * config.gradient_accumulation + part
+                        batch = batches(number, accelerator.device)
+                    with accelerator.accumulate(decoder):
+                        losses = loss_of(decoder, batch, step)
+                        check_finite(losses["loss"].item(), "the loss is")
+                        accelerator.backward(losses["loss"])
+                        if accelerator.sync_gradients:
+                            norm = accelerator.clip_grad_norm_(
+                                decoder.parameters(), config.max_grad_norm
+                            )
+                            check_finite(float(norm), "the gradient is")
+                        optimizer.step()
+                        optimizer.zero_grad()
+                average.step(decoder.parameters())
             recent.append({name: value.item() for name, value in losses.items()})
             progress.step = step + 1
             bar.update()
@@ -146,14 +157,15 @@ def fit(
             if progress.step % config.log_every == 0:
                 means = {name: np.mean([r[name] for r in recent]) for name in recent[0]}
                 bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-                accelerator.log({**means, "learning_rate": rate}, progress.step)
+                means |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                accelerator.log(means | meter.read(accelerator.device), progress.step)
                 recent.clear()
             if progress.step % config.sample_every == 0 and accelerator.is_main_process:
                 model = accelerator.unwrap_model(decoder)
                 with averaged(model, average):
                     sheet = sample_sheet(config, model, sampler, pairs, validation, vae)
                 log_sheet(accelerator, config, sheet, progress.step)
-            last = stop.asked or progress.step in (config.steps, stop_at_step)
+            last = stop.agreed(accelerator) or progress.step in (config.steps, stop_at_step)
             if progress.step % config.checkpoint_every == 0 or last:
                 save_checkpoint(accelerator, config, progress.step)
             if stop.asked:

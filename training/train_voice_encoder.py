@@ -85,12 +85,17 @@ class VoiceStudent(nn.Module):
         return face, heads
 
 
-def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path | None:
+def train(
+    config: VoiceEncoderTraining,
+    stop_at_step: int | None = None,
+    data: tuple[Pairs, Pairs] | None = None,
+) -> Path | None:
     """Trains, continuing from the latest checkpoint in `config.output` if there is one.
 
     Args:
         config: of the run.
         stop_at_step: stop there with a checkpoint, as an interruption would.
+        data: the pairs to train on and those to validate on; those of `config.dataset` if None.
 
     Returns:
         The folder `final/` of the finished model, or None if the run was stopped before its end.
@@ -108,7 +113,7 @@ def train(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path
     )
     # 1. Data, model, optimiser
     with accelerator.main_process_first():
-        pairs, validation = load_data(config)
+        pairs, validation = data or load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
     optimizer = optimizer_of(config, student, learning_rates_of(config))
@@ -250,7 +255,7 @@ def build_student(
         "face_embedding_mean": pairs.embeddings.mean(0).tolist(),
     }
     if config.pretrained:
-        model = Speech2FaceModel.from_voice_encoder_pretrained(config.pretrained, **arguments)
+        model = load_pretrained(config, arguments)
     else:
         model = Speech2FaceModel(Speech2FaceConfig(**arguments))
     if not torch.cuda.is_available():
@@ -267,6 +272,35 @@ def build_student(
     )
     freeze(student, config.frozen)
     return student
+
+
+def load_pretrained(config: VoiceEncoderTraining, arguments: dict[str, Any]) -> nn.Module:
+    """A `Speech2FaceModel` to train further, or a new one around a pretrained audio backbone.
+
+    Args:
+        config: of the run.
+        arguments: of `Speech2FaceConfig`, for a new one.
+
+    Raises:
+        ValueError: if a `Speech2FaceModel` predicts another recogniser's embeddings, or the
+            configuration says of which parts it should be.
+    """
+    from transformers import AutoConfig
+
+    from modeling_speech2face import Speech2FaceConfig, Speech2FaceModel
+
+    source, mean = config.pretrained, arguments["face_embedding_mean"]
+    if not isinstance(AutoConfig.from_pretrained(source), Speech2FaceConfig):
+        return Speech2FaceModel.from_voice_encoder_pretrained(source, **arguments)
+    if config.model:
+        raise ValueError(f"pretrained: {source} is a whole model: leave model out")
+    model = Speech2FaceModel.from_pretrained(source, dtype=torch.float32)
+    check_same_teacher(
+        pretrained=model.config.face_recogniser, data_set=arguments["face_recogniser"]
+    )
+    model.config.face_embedding_mean = mean
+    model.face_embedding_mean.copy_(torch.tensor(mean))
+    return model
 
 
 @torch.no_grad()
@@ -425,25 +459,26 @@ def finish(
 ) -> dict[str, Any]:
     """Calibrates, estimates what a voice leaves open, and writes the model to `folder`.
 
-    The prediction's length is brought to a t with the least squared error on validation speakers,
-    t = <p, y> / <p, p>; the residual covariance is estimated around it. Prediction and draw
-    together then have the faces' own spread, which is reported.
+    Calibrated by `calibration_of` on validation speakers; the residual covariance is estimated
+    around that. Prediction and draw together then have the faces' own spread, which is reported.
     """
     model = student.model.float()
     mean = pairs.embeddings.mean(0)
     rows = np.arange(len(validation))
     predicted = predict(student.float(), validation, rows, model.config.clip_seconds)
     actual = validation.embeddings - mean
-    scale = float((predicted * actual).sum() / np.square(predicted).sum())
-    scale = min(max(scale, 0.05), 2.0)  # a run of a few steps may find no use in a voice
+    calibration = calibration_of(predicted, actual)  # (D, D)
+    shortest, *_, longest = np.linalg.eigvalsh(calibration)
+    last = model.projection[-1]
     with torch.no_grad():
-        model.projection[-1].weight.mul_(scale)
-        model.projection[-1].bias.mul_(scale)
-    predicted = predicted * scale
+        last.weight.copy_(torch.from_numpy(calibration).float() @ last.weight)
+        last.bias.copy_(torch.from_numpy(calibration).float() @ last.bias)
+    predicted = predicted @ calibration.T.astype(np.float32)
     model.set_residual_covariance(torch.from_numpy(actual - predicted))
     drawn = float(model.residual_covariance.trace()) + float(predicted.var(0).sum())
     figures = figures_of(predicted, rows, pairs, validation, mean) | {
-        "calibration": scale,
+        "calibration_shortest": float(shortest),
+        "calibration_longest": float(longest),
         "spread_of_draws": math.sqrt(drawn / float(actual.var(0).sum())),  # 1: as wide as the faces
         "speakers": len(validation.speaker_names),
         "steps": steps,
@@ -455,6 +490,29 @@ def finish(
     write_card(folder, config, figures)
     print(f"{folder}: {in_words(figures)}")
     return figures
+
+
+def calibration_of(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """The matrix that brings predictions to the lengths with the least squared error.
+
+    Along each principal direction of the predictions, of energy e_k = sum p_k^2, the length is
+    brought to t_k = (<p_k, y_k> + e t) / (e_k + e): what that direction asks for, and the more the
+    overall t = <p, y> / <p, p> the less there is of it; e is the mean energy. What a voice tells
+    for sure, such as a gender, is then not shortened for the sake of what it tells badly.
+
+    Args:
+        predicted: (N, D) centred embeddings of validation speakers.
+        actual: (N, D) those of their faces.
+
+    Returns:
+        (D, D), symmetric; lengths between .05 and 2: a run of a few steps may find no use in a
+        voice.
+    """
+    overall = float((predicted * actual).sum() / np.square(predicted).sum())
+    energy, directions = np.linalg.eigh(predicted.T.astype(np.float64) @ predicted)
+    products = ((predicted @ directions) * (actual @ directions)).sum(0)
+    lengths = (products + energy.mean() * overall) / (energy + energy.mean())
+    return (directions * lengths.clip(0.05, 2.0)) @ directions.T
 
 
 def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:

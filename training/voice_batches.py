@@ -14,6 +14,7 @@ from training.augmentation import augment, crop
 from training.checkpoints import seed_of_step
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, centred, speakers_of_batch
+from training.expected_faces import ExpectedFaces
 from training.streaming import StreamedPairs, StreamOrder
 
 
@@ -44,6 +45,7 @@ class VoiceBatches:
         self.process, self.processes = process, processes
         self.rows = pairs.pairs_of_speakers()
         self.centred = centred(pairs, pairs)
+        self.expected = ExpectedFaces(pairs) if config.targets == "expected_face" else None
         self.readers = max(1, config.workers)  # of this process, each with its own row groups
         self.order = None
         if isinstance(pairs, StreamedPairs):
@@ -53,17 +55,24 @@ class VoiceBatches:
         """Batch `number`: input_values (B, T), target (B, D), speakers (B,), voice (B, V)."""
         config, pairs = self.config, self.pairs
         heard, seen, number, rng = self._choose(number)
-        speed = config.augmentation.speed if config.augmentation else 0.0
+        most = config.augmentation.speed if config.augmentation else 0.0
+        speeds = 1 + rng.uniform(-most, most, len(heard))
         samples = round(config.crop_seconds * SAMPLING_RATE)
         speech = torch.from_numpy(
-            np.stack([crop(pairs.speech(row), samples, rng, speed) for row in heard])
+            np.stack(
+                [
+                    crop(pairs.speech(row), samples, rng, speed)
+                    for row, speed in zip(heard, speeds, strict=True)
+                ]
+            )
         )  # (B, T)
+        target = self.centred[seen] if self.expected is None else self.expected(heard, speeds)
         if config.augmentation:
             generator = torch.Generator().manual_seed(seed_of_step(config.seed + 1, number))
             speech = augment(speech, config.augmentation, generator, SAMPLING_RATE)
         batch = {
             "input_values": normalise(speech),
-            "target": torch.from_numpy(self.centred[seen]),
+            "target": torch.from_numpy(target),
             "speakers": torch.from_numpy(pairs.speakers[heard]),
         }
         if self.voices is not None:

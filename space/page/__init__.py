@@ -1,0 +1,1 @@
+"""The page: what it says, what it allows, how it draws, and how it looks."""
