@@ -31,6 +31,7 @@ PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"}
 # What earlier commands may have pushed: it goes when a checkpoint has it no more.
 SAMPLES = "samples/*"
 OURS = ("*.safetensors", "*.json", "*.py", SAMPLES)
+OURS_OF_A_SPACE = ("*.py", "page/*", "gallery/*", "examples/*")
 LEAST_WORDS = 20  # characters: a sentence, not a tick
 CHECKPOINT_VARIABLE = "SPEECH2FACE_CHECKPOINT"  # from which the Space knows what to load
 
@@ -235,7 +236,7 @@ def publish_space(repo: str, private: bool) -> tuple[str, bool]:
     except (HTTPError, OSError) as error:
         raise RuntimeError(f"the Hub refused the Space {repo} ({first_line(error)})") from error
     return push_files(
-        repo, space_files(repo), "The web page of Speech2Face", "space", private, ["*.py"]
+        repo, space_files(repo), "The web page of Speech2Face", "space", private, OURS_OF_A_SPACE
     )
 
 
