@@ -102,10 +102,10 @@ def code_of(folder: str | Path) -> dict[str, str]:
     files[f"{ENTRY}.py"] = ENTRY_CODE.format(imports=imports)
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     for name, entry in index.items():
-        if isinstance(entry, list) and str(entry[0]).split(".")[0] == __package__:
+        if isinstance(entry, list) and str(entry[0]).split(".")[0] in (__package__, CODE_OF_PART):
             index[name] = [CODE_OF_PART, entry[1]]
             files[f"{name}/{CODE_OF_PART}.py"] = PART_CODE
-    index["_class_name"] = [ENTRY, index["_class_name"]]
+    index["_class_name"] = [ENTRY, "Speech2FacePipeline"]
     files["model_index.json"] = _as_json(index)
     for name, auto_map in AUTO_CLASSES.items():
         config = json.loads((folder / name).read_text(encoding="utf-8"))

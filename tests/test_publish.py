@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dataset_scripts.speech_face_pairs import main as build_pairs
+from modeling_speech2face import code_of
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 from tests.fake_results import results
@@ -23,6 +24,8 @@ from tests.test_remote_code import NO_PACKAGE
 from tests.test_speech_face_pairs import make_films
 from tests.tiny import tiny_pipeline
 from tests.training_cast import write_cast
+from training.model_card import DEMO
+from training.publish import card_of
 
 REPO = "somebody/faces"
 SAID = ["--licence", "mit", "--trained-on", "Random numbers, of nobody, by nobody's right."]
@@ -167,6 +170,10 @@ def test_what_cannot_be_published_is_one_sentence(hub, session, checkpoint, tmp_
     weights.write_bytes(weights.read_bytes()[:-100])
     others = broken("others")
     results().save(others)
+    coded = broken("coded")
+    for name, text in code_of(coded).items():
+        (coded / name).write_text(text)
+    assert code_of(coded) == {name: (coded / name).read_text() for name in code_of(coded)}
     by_hand = broken("by_hand")
     (by_hand / "README.md").write_text("---\ntags:\n- mine\n---\n# Mine\n")
     for arguments, token, words in (
@@ -188,11 +195,19 @@ def test_what_cannot_be_published_is_one_sentence(hub, session, checkpoint, tmp_
         ([partless, REPO, *SAID], TOKEN, "scheduler is missing: assemble the checkpoint again"),
         ([truncated, REPO, *SAID], TOKEN, "does not load, so it is not published: assemble it"),
         ([others, REPO, *SAID], TOKEN, "the figures 'cast' in"),
+        ([coded, REPO, *SAID], TOKEN, "was saved with code: add --remote-code"),
         ([by_hand, REPO, *SAID], TOKEN, "names no licence: write `license: ...` into its head"),
     ):
         status, out, error = session.publish(*arguments, token=token)
         assert status == 2 and words in error and not out, (arguments, error)
     assert not hub.repos
+
+
+def test_the_demos_card_says_where_it_is():
+    card = card_of(DEMO, REPO, licence=None, trained_on=None, with_code=True, samples=["a.png"])
+    assert f'Speech2FacePipeline.from_pretrained("{REPO}")' in card and "from_demo" not in card
+    assert "![faces of nobody](a.png)" in card and f'"{REPO}", {{"trust_remote_code"' in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "apache-2.0"
 
 
 @contextmanager
@@ -267,7 +282,9 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     from modeling_speech2face import Speech2FacePipeline
 
     folder = tmp_path / "tiny"
-    kept = tiny_pipeline(with_normalized_decoder=True, with_face_traits=True)
+    kept = tiny_pipeline(
+        face_embedding_size=128, with_normalized_decoder=True, with_face_traits=True
+    )
     for part in kept.components.values():
         if isinstance(part, torch.nn.Module):
             part.half()  # as `training.assemble_checkpoint` keeps it
@@ -314,7 +331,7 @@ def test_others_load_it_without_the_package_and_its_space_starts(
         (page / path).write_bytes(hub.read("space", REPO, path))
     head = yaml.safe_load((page / "README.md").read_text().split("---\n")[1])
     assert head["models"] == [REPO] and head["sdk"] == "gradio"
-    assert not list(page.rglob("*.safetensors"))  # it loads what was pushed
+    assert not list((page / "modeling_speech2face").rglob("*.safetensors"))  # but what was pushed
     hub.requests.clear()
     environment = hub.environment(tmp_path / "space") | space.variables
     environment.pop("PYTHONPATH", None)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -247,15 +248,22 @@ def test_the_figures_of_the_page_are_those_of_the_card(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["-m", "space.app"], ["space/app.py"]])
-def test_it_starts_by_itself_with_the_bundled_weights(arguments):
+@pytest.mark.parametrize("where", ["in a clone", "as a Space"])
+def test_it_starts_by_itself_with_the_bundled_weights(where, tmp_path):
+    command, folder = ["-m", "space.app"], ROOT
+    if where == "as a Space":  # this folder's content, and the package beside it
+        shutil.copytree(ROOT / "space", tmp_path, dirs_exist_ok=True)
+        shutil.copytree(ROOT / "modeling_speech2face", tmp_path / "modeling_speech2face")
+        command, folder = ["app.py"], tmp_path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    environment = {**os.environ, "GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"}
+    environment.pop("PYTHONPATH", None)
     server = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"},
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
     )
     try:
         for _ in range(240):

@@ -53,7 +53,7 @@ def visit(browser, address):
     """Opens the page; whatever it asks of others, or complains about, fails the test."""
     complaints, contexts = [], []
 
-    def open_page(**options):
+    def open_page(expected: str = "", **options):
         contexts.append(
             browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         )
@@ -66,7 +66,11 @@ def visit(browser, address):
         )
         page.on(
             "console",
-            lambda message: message.type == "error" and complaints.append(message.text),
+            lambda message: (
+                message.type == "error"
+                and message.text != expected
+                and complaints.append(message.text)
+            ),
         )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)
@@ -96,7 +100,7 @@ def waveform_of(page, number: int = 0):
 def draw(page, faces: int = 4, voices: int = 1) -> None:
     """Clicks, and waits for the faces and for what comes with the last of them."""
     page.get_by_role("button", name="Draw faces").click()
-    page.get_by_text(f"{faces} faces drawn").wait_for()
+    page.get_by_text(f"{faces} face{'s'[: faces - 1]} drawn").wait_for()
     page.get_by_role("link", name="Download the sheet").nth(voices - 1).wait_for()
 
 
@@ -137,7 +141,7 @@ def test_an_upload_and_all_that_comes_of_it(visit, sample_recording, tmp_path):
     assert images.count() == 4 + 2 + 6  # faces, average and certainty, nearest
     for image in images.all():
         assert image.get_attribute("alt") and image.evaluate("image => image.naturalWidth") == 256
-    assert page.get_by_text("The voice fixes").is_visible()
+    assert page.locator(".s2f-told").inner_text().startswith("The voice fixes")
     assert page.get_by_text("These people do not exist").is_visible()
     for name, content in (("Download the sheet", "several"), ("Download the certainty", "agree")):
         with page.expect_download() as download:
@@ -196,7 +200,8 @@ def test_the_voice_of_a_film(visit, sample_recording, tmp_path):
 
 @pytest.mark.parametrize("kind", ["nothing", "no sound", "silence"])
 def test_what_is_no_voice_is_refused_in_the_page(visit, tmp_path, kind):
-    page = visit()
+    # What gradio's player says of a file that no browser can play.
+    page = visit(expected="Waveform load error: MediaError" if kind == "no sound" else "")
     agree(page)
     words = "Record or upload a voice first."
     if kind != "nothing":
@@ -228,20 +233,16 @@ def test_a_phone_in_light_and_dark(visit, scheme):
     look(page, f"phone-{scheme}")
 
 
-def test_ten_users_at_once_are_each_served(browser, address):
-    context = browser.new_context()  # ten windows of one browser, each with a session of its own
-    context.set_default_timeout(4 * PATIENCE)
-    pages = []
-    for _ in range(10):
-        pages.append(context.new_page())
-        pages[-1].goto(address)
-        agree(pages[-1])
-        pages[-1].get_by_role("button", name="A man reads", exact=True).click()
-        waveform_of(pages[-1]).wait_for()
+def test_ten_users_at_once_are_each_served(visit):
+    pages = [visit() for _ in range(10)]
+    for page in pages:
+        agree(page)
+        page.get_by_role("button", name="A man reads", exact=True).click()
+    for page in pages:
+        waveform_of(page).wait_for()
     clicked = time.monotonic()
     for page in pages:
         page.get_by_role("button", name="Draw faces").click()
     for page in pages:
-        page.get_by_text("4 faces drawn").wait_for()
-    context.close()
+        page.get_by_role("link", name="Download the sheet").wait_for()
     assert time.monotonic() - clicked < PATIENCE / 1000

@@ -278,7 +278,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     parts = [
         (name, entry[1], sum(map(count_parameters, sorted((folder / name).glob("*.safetensors")))))
         for name, entry in sorted(index.items())
-        if isinstance(entry, list) and entry[1] is not None
+        if isinstance(entry, list) and entry[1] is not None and not name.startswith("_")
     ]
     voice = _read(folder / "voice_encoder" / "config.json")
     unet = _read(folder / "unet" / "config.json")

@@ -8,7 +8,7 @@ changed is not pushed anew.
 """
 
 import argparse
-import re
+import json
 import subprocess
 import sys
 import tempfile
@@ -31,6 +31,7 @@ PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"}
 # What earlier commands may have pushed: it goes when a checkpoint has it no more.
 SAMPLES = "samples/*"
 OURS = ("*.safetensors", "*.json", "*.py", SAMPLES)
+OURS_OF_A_SPACE = ("*.py", "page/*", "gallery/*", "examples/*")
 LEAST_WORDS = 20  # characters: a sentence, not a tick
 CHECKPOINT_VARIABLE = "SPEECH2FACE_CHECKPOINT"  # from which the Space knows what to load
 
@@ -110,10 +111,12 @@ def card_of(folder: Path, repo: str, **said) -> str:
         ValueError: if the card does not say under which licence the checkpoint may be used, or on
             whose voices and faces it was trained.
     """
+    from huggingface_hub import ModelCard
+
     card, template = folder / "README.md", template_of(folder)
     if is_written_by_hand(card):
         text = card.read_text(encoding="utf-8")
-        if not re.match(r"---\n(.*\n)*?license: *\S", text):
+        if not ModelCard(text).data.license:
             raise ValueError(f"{card} names no licence: write `license: ...` into its head")
         return text
     if template.name == "checkpoint.md":
@@ -189,6 +192,9 @@ def checkpoint_files(
     from modeling_speech2face import code_of
 
     files = files_of(folder)
+    index = json.loads(files["model_index.json"].read_text(encoding="utf-8"))
+    if not (options.remote_code or isinstance(index["_class_name"], str)):
+        raise ValueError(f"{folder} was saved with code: add --remote-code")
     said = {"licence": options.licence, "trained_on": options.trained_on}
     said["with_code"] = options.remote_code
     card_of(folder, repo, **said)  # refused before anything takes time
@@ -230,7 +236,7 @@ def publish_space(repo: str, private: bool) -> tuple[str, bool]:
     except (HTTPError, OSError) as error:
         raise RuntimeError(f"the Hub refused the Space {repo} ({first_line(error)})") from error
     return push_files(
-        repo, space_files(repo), "The web page of Speech2Face", "space", private, ["*.py"]
+        repo, space_files(repo), "The web page of Speech2Face", "space", private, OURS_OF_A_SPACE
     )
 
 
@@ -307,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             say(*publish_space(repo, private))
             if private:
                 print("The Space cannot read a private checkpoint: give it a secret HF_TOKEN.")
+    except KeyError as error:  # a template names a figure that the results do not have
+        parser.exit(2, f"{error.args[0]}\n")
     except (OSError, ValueError) as error:
         parser.exit(2, f"{error}\n")
     except RuntimeError as error:

@@ -86,7 +86,7 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
             with gr.Column(scale=8, min_width=300):
                 gr.HTML("<h2>Faces</h2>")
                 faces = gr.HTML(endpoints.example(), elem_id="faces")
-        gr.HTML(f"<h2>What a voice tells, and what not</h2>{texts.CAN_AND_CANNOT}")
+        gr.HTML(texts.CAN_AND_CANNOT)
         gr.HTML(texts.measured(), elem_classes="s2f-figures")
         with gr.Accordion("Use it from code", open=False):
             gr.Markdown(texts.FROM_CODE)

@@ -85,7 +85,9 @@ def results_page(results: Sequence[VoiceResult], refusal: str = "") -> str:
     if refusal and not drawn:
         return alert
     wanted = sum(result.wanted for result in results)
-    status = f"{drawn} of {wanted} faces are drawn" if drawn < wanted else f"{drawn} faces drawn"
+    status = f"{drawn} face{'' if drawn == 1 else 's'} drawn"
+    if drawn < wanted:
+        status = f"{drawn} of {wanted} faces are drawn"
     return (
         f"{alert}<p class='s2f-note' role='status'>{status}</p>"
         f"<div class='s2f-voices s2f-of-{len(results)}'>{''.join(map(_voice, results))}</div>"

@@ -30,6 +30,7 @@ CERTAINTY = (
 )
 
 CAN_AND_CANNOT = """
+<h2 class="s2f-part">What a voice tells, and what not</h2>
 <div class="s2f-two">
 <div>
 <h3>What it can tell</h3>
