@@ -2,7 +2,7 @@
 
 A file is a stranger's: small ones may unfold to hours or gigabytes, and what they claim may be
 absurd. So reading stops at `MAX_SECONDS` of sound or at `MAX_WORK`, whichever comes first, and says
-so; it takes some 100 MB of memory whatever the file (`python -m tests.fuzz_audio` tries). Pictures
+so; a process takes at most some 150 MB, whatever the file (`python -m tests.fuzz_audio`). Pictures
 and films in a file are not decoded, other files and hosts that it names are not opened, and nothing
 is written.
 """

@@ -30,7 +30,7 @@ class Verification:
         issuer (`str`): who issued that certificate, as it says; "" without one.
         trust (`str`): "trusted": it leads to a certificate that was passed as trusted; "own": it is
             this machine's own; "self-signed": it vouches for itself; "unknown": none of these; "".
-        reasons (`tuple` of `str`): C2PA's codes for what is wrong.
+        reasons (`tuple` of `str`): what is wrong, C2PA's codes among it.
     """
 
     text: dict | None
@@ -52,7 +52,7 @@ class Verification:
             "valid": [f"Its signature is valid: the file is as it was when {who} signed it."],
             "changed": [f"Its signature is broken: the file was changed after {who} signed it."],
             "invalid": [f"Its signature is invalid ({reasons}): it proves nothing."],
-            "absent": ["It has no signature."],
+            "absent": [f"It has no signature{f' ({reasons})' if reasons else ''}."],
             "unchecked": ["Its signature was not checked: pip install c2pa-python."],
         }[self.signature]
         if self.signature != "valid":
@@ -109,7 +109,10 @@ def _verify_signature(path: Path, form: str, text: dict | None, anchors: bytes |
         store, certificate = _read(path, form, anchors)
     except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return Verification(text, "absent")
-    except c2pa.C2paError:
+    except c2pa.C2paError as error:
+        if str(error).startswith("Remote"):
+            elsewhere = "it names one on another host, which is not asked"
+            return Verification(text, "absent", reasons=(elsewhere,))
         return Verification(text, "invalid", reasons=("the file is damaged",))
     manifest = store["manifests"][store["active_manifest"]]
     names = {whose: _name(certificate.get(whose, {})) for whose in ("subject", "issuer")}

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -344,8 +345,8 @@ def test_an_expired_signature_is_invalid(tmp_path, verify):
     assert status == 3 and "invalid (signingCredential.expired)" in said, said
 
 
-def foreign(path: Path) -> Path:
-    """Somebody else's photograph with Content Credentials."""
+def foreign(path: Path, elsewhere: str | None = None) -> Path:
+    """Somebody else's photograph with Content Credentials, in it or at an address."""
     pair = save_pair(path.parent / "foreign", name="A camera")
     content, target = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (16, 16)).save(content, "JPEG")
@@ -357,9 +358,22 @@ def foreign(path: Path) -> Path:
         c2pa.Signer.from_info(info) as signer,
         c2pa.Builder({"title": "A photograph", "assertions": [actions]}) as builder,
     ):
+        if elsewhere:
+            builder.set_no_embed()
+            builder.set_remote_url(elsewhere)
         builder.sign(signer, "image/jpeg", content, target)
     path.write_bytes(target.getvalue())
     return path
+
+
+def test_a_signature_that_is_kept_elsewhere_is_not_fetched(tmp_path, verify):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.c2pa"
+        status, said, _ = verify(foreign(tmp_path / "a.jpg", elsewhere=address))
+        assert status == 4 and "no signature (it names one on another host, which is" in said
+        with pytest.raises(BlockingIOError):  # nobody asked
+            server.accept()
 
 
 def test_what_verify_says_of_all_kinds_of_images(tmp_path, verify):

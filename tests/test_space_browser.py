@@ -226,6 +226,8 @@ def test_a_phone_in_light_and_dark(visit, scheme):
     page.get_by_role("button", name="A man reads", exact=True).click()
     waveform_of(page).wait_for()
     draw(page)
+    page.get_by_text("More settings").click()
+    page.get_by_text("Use it from code").click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     background = Image.open(io.BytesIO(page.screenshot())).convert("L").getpixel((2, 2))
     assert background < 60 if scheme == "dark" else background > 200

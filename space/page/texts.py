@@ -52,7 +52,7 @@ and not to make a picture of somebody who did not ask for one.</p>
 """
 
 FROM_CODE = """
-```python
+```text
 from gradio_client import Client, handle_file
 
 page = Client("https://...")  # the address of this page, or the name of its Space
