@@ -52,6 +52,7 @@ _HOMES = {
     "SigningKey": "signing",
     "load_signing_key": "signing",
     "sign": "signing",
+    "signed": "signing",
     "Verification": "verification",
     "verify_image": "verification",
 }
@@ -82,7 +83,7 @@ if TYPE_CHECKING:  # for editors; the same names as in _HOMES
     from .pipeline_speech2face import Speech2FacePipeline
     from .provenance import GeneratedImage, describe, read_provenance, save_image, with_provenance
     from .remote_code import code_of, save_with_code
-    from .signing import SigningKey, load_signing_key, sign
+    from .signing import SigningKey, load_signing_key, sign, signed
     from .spline_warp import thin_plate_spline, warp
     from .verification import Verification, verify_image
     from .voice_activity import NoSpeechError, speech_probabilities

@@ -74,21 +74,62 @@ def sign(path: str | Path, signing_key: SigningKey | None = None) -> None:
         ```
     """
     path = Path(path).resolve()
-    with open_image(path) as image:
-        form = image.get_format_mimetype()
-        provenance = read_provenance(image)
-    signing_key = signing_key or load_signing_key()
-    signed = _signed(path.read_bytes(), form, provenance, signing_key)
+    open_image(path).close()  # or it is said what is wrong with the file
+    content = signed(path.read_bytes(), signing_key)
     # Beside it, then renamed: an image is never torn.
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "wb") as file:
-            file.write(signed)
+            file.write(content)
         shutil.copymode(path, beside)
         os.replace(beside, path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
+
+
+def signed(content: bytes, signing_key: SigningKey | None = None) -> bytes:
+    """Signs an image that is not in a file of its own, such as one that a web page shows.
+
+    Args:
+        content (`bytes`): an image file's, as for `sign`.
+        signing_key (`SigningKey`, *optional*): as for `sign`.
+
+    Returns:
+        `bytes`: the signed file's.
+
+    Raises:
+        ValueError: as `sign`.
+        ImportError: c2pa-python is missing.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        form, provenance = image.get_format_mimetype(), read_provenance(image)
+    return _signed(content, form, provenance, signing_key or load_signing_key())
+
+
+def _signed(content: bytes, form: str | None, provenance: dict, signing_key: SigningKey) -> bytes:
+    c2pa = c2pa_library()
+    context, result = c2pa.Context.from_dict(SETTINGS), io.BytesIO()
+    try:
+        c2pa.Reader(form or "", io.BytesIO(content), context=context).close()
+    except c2pa.C2paError.ManifestNotFound:
+        pass
+    except c2pa.C2paError as error:
+        raise ValueError("files of this kind cannot be signed: save the image as PNG.") from error
+    else:
+        raise ValueError("the image is signed already: save it anew to sign it anew.")
+    info = c2pa.C2paSignerInfo(
+        signing_key.algorithm, signing_key.certificates, signing_key.private_key, None
+    )
+    try:
+        with (
+            c2pa.Signer.from_info(info) as signer,
+            c2pa.Builder(_manifest(provenance), context) as builder,
+        ):
+            builder.sign(signer, form, io.BytesIO(content), result)
+    except c2pa.C2paError as error:
+        raise ValueError("the image cannot be signed: check the certificate.") from error
+    return result.getvalue()
 
 
 def load_signing_key(
@@ -305,32 +346,6 @@ def _make_own(folder: Path) -> None:
             f"no signing key can be kept in {folder} ({error.strerror}): set XDG_CONFIG_HOME to a "
             "folder that can be written to."
         ) from error
-
-
-def _signed(content: bytes, form: str | None, provenance: dict, signing_key: SigningKey) -> bytes:
-    """The file's content with a manifest in it."""
-    c2pa = c2pa_library()
-    context, signed = c2pa.Context.from_dict(SETTINGS), io.BytesIO()
-    try:
-        c2pa.Reader(form or "", io.BytesIO(content), context=context).close()
-    except c2pa.C2paError.ManifestNotFound:
-        pass
-    except c2pa.C2paError as error:
-        raise ValueError("files of this kind cannot be signed: save the image as PNG.") from error
-    else:
-        raise ValueError("the image is signed already: save it anew to sign it anew.")
-    info = c2pa.C2paSignerInfo(
-        signing_key.algorithm, signing_key.certificates, signing_key.private_key, None
-    )
-    try:
-        with (
-            c2pa.Signer.from_info(info) as signer,
-            c2pa.Builder(_manifest(provenance), context) as builder,
-        ):
-            builder.sign(signer, form, io.BytesIO(content), signed)
-    except c2pa.C2paError as error:
-        raise ValueError("the image cannot be signed: check the certificate.") from error
-    return signed.getvalue()
 
 
 def _manifest(provenance: dict) -> dict:

@@ -1,5 +1,6 @@
 """The Space: its front matter and requirements, what the page's parts do, and that it starts."""
 
+import base64
 import io
 import os
 import re
@@ -20,13 +21,13 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from dataset_scripts.synthetic_cast.gallery import main as make_gallery
-from modeling_speech2face import read_provenance
+from modeling_speech2face import read_provenance, verify_image
 from modeling_speech2face.provenance import describe, with_provenance
 from space.page import texts
 from space.page.gallery import FOLDER, SIDE, Gallery
 from space.page.limits import Refusal, Settings, checked_settings
 from space.page.marks import SHOWN_SIDE, with_visible_mark
-from space.page.results import VoiceResult, results_page
+from space.page.results import VoiceResult, data_uri, results_page
 from tests.test_house import all_requirements, pins, requirements
 from tests.tiny import tiny_pipeline
 
@@ -207,6 +208,14 @@ def test_the_visible_mark_is_readable_and_covers_little():
     assert not changed[: SHOWN_SIDE * 4 // 5].any() and not changed[:, : SHOWN_SIDE // 2].any()
     corner = pixels[changed]
     assert corner.max() > 240 and corner.min() < 60  # white letters on a dark ground
+
+
+def test_pictures_are_signed(tmp_path):
+    image = with_provenance(Image.new("RGB", (8, 8)), describe("somebody/checkpoint", seed=0))
+    kind, _, content = data_uri(image).partition(",")
+    assert kind == "data:image/png;base64"
+    (tmp_path / "face.png").write_bytes(base64.b64decode(content))
+    assert verify_image(tmp_path / "face.png").signature == "valid"
 
 
 def test_results_appear_face_by_face_and_escape_what_they_quote(sample_recording):
