@@ -298,6 +298,10 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     revisions = model.revision, space.revision
     assert session.publish(*publish)[1].count("nothing has changed") == 2
     assert (model.revision, space.revision) == revisions
+    model.private = False
+    status, _, error = session.publish(*publish)
+    assert status == 2 and f"{REPO} is public already: make it private" in error
+    model.private = True
 
     results = {}
     for name, script, isolated in (
