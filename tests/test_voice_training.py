@@ -514,6 +514,7 @@ def test_push_to_hub(folder, tmp_path):
             repo.files()
         )
         load = "from modeling_speech2face import Speech2FaceModel as M; "
+        load += "from training.export_onnx import load_encoder; load_encoder('somebody/voices'); "
         load += "print(M.from_pretrained('somebody/voices').config.face_recogniser)"
         loaded = subprocess.run(
             [sys.executable, "-c", load],
