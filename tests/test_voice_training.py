@@ -419,6 +419,14 @@ def test_clips_are_played_faster_and_slower(folder, pairs, monkeypatch):
     assert (plain == 1).all()
 
 
+def test_streamed_pairs_let_expect_the_same_faces(pairs, streamed):
+    rows, same = np.arange(4), np.ones(4)
+    ids = list(pairs.pair_ids)
+    of_pairs = np.asarray([ids.index(pair_id) for pair_id in streamed.pair_ids[:4]])
+    found, expected = ExpectedFaces(streamed)(rows, same), ExpectedFaces(pairs)(of_pairs, same)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_training_on_expected_faces(folder, pairs):
     config = configuration(folder, "expected", targets="expected_face")
     batch = VoiceBatches(config, pairs, None)(0)
