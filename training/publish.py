@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 
 from training.configuration import TRAINING_FILE
@@ -28,10 +29,11 @@ from training.model_card import (
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SEED = 0
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"}
+WEIGHTS = PICKLES | {".safetensors", ".onnx", ".gguf"}
 # What earlier commands may have pushed: it goes when a checkpoint has it no more.
 SAMPLES = "samples/*"
-OURS = ("*.safetensors", "*.json", "*.py", SAMPLES)
-OURS_OF_A_SPACE = ("*.py", "page/*", "gallery/*", "examples/*")
+OURS = ("training.json", "results.json", "results_*.json", SAMPLES)  # and parts, and code
+OURS_OF_A_SPACE = ("modeling_speech2face/*", "page/*", "gallery/*", "examples/*")
 LEAST_WORDS = 20  # characters: a sentence, not a tick
 CHECKPOINT_VARIABLE = "SPEECH2FACE_CHECKPOINT"  # from which the Space knows what to load
 
@@ -132,20 +134,27 @@ def card_of(folder: Path, repo: str, **said) -> str:
 
 
 def published_samples(repo: str, fingerprint: str) -> list[str]:
-    """The sample images that are there already, if these very weights drew them."""
+    """The sample images that are there already, if these very weights drew them.
+
+    Raises:
+        ValueError: if another model is there, whose weights would be taken for ours.
+    """
     import yaml
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
 
-    api = HfApi()
+    api, files, published = HfApi(), [], None
     try:
+        files = api.list_repo_files(repo)
         card = Path(api.hf_hub_download(repo, "README.md")).read_text(encoding="utf-8")
-        head = yaml.safe_load(card.split("---\n")[1])
-        if head["speech2face"]["fingerprint"] != fingerprint:
-            return []
-        return sorted(p for p in api.list_repo_files(repo) if p.startswith("samples/"))
+        published = yaml.safe_load(card.split("---\n")[1])["speech2face"]["fingerprint"]
     except (HTTPError, OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
-        return []  # none there, or none that says what drew it: they are drawn
+        pass  # nothing there, or nothing that says what drew it: they are drawn
+    if published is None and any(Path(file).suffix in WEIGHTS for file in files):
+        raise ValueError(f"{repo} holds another model: name another repository")
+    if published != fingerprint:
+        return []
+    return sorted(file for file in files if file.startswith("samples/"))
 
 
 def draw_samples(pipeline, voices: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -201,7 +210,9 @@ def checkpoint_files(
     pipeline, fingerprint = load(folder)
     check_results(folder, fingerprint)
     samples = published_samples(repo, fingerprint)
-    delete = [pattern for pattern in OURS if not (samples and pattern == SAMPLES)]
+    parts = [f"{part}/*" for part in signature(type(pipeline).__init__).parameters]
+    code = [path.name for path in sorted((ROOT / "modeling_speech2face").glob("*.py"))]
+    delete = [pattern for pattern in OURS if not (samples and pattern == SAMPLES)] + parts + code
     if not samples:
         sheets = draw_samples(pipeline, sorted((ROOT / "samples").glob("*.flac")), work)
         files, samples = files | sheets, list(sheets)
