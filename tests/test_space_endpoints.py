@@ -1,6 +1,7 @@
 """The functions behind the page, called as strangers might call them: over HTTP, with anything."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -192,6 +193,33 @@ def test_too_large_a_file_is_refused_before_it_is_stored(http):
 def test_files_of_the_server_cannot_be_read(http):
     for path in ("/etc/passwd", "setup.cfg", "space/app.py", "../../etc/passwd"):
         assert http.get(f"gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_the_sweep_goes_on_while_others_upload(http, server, folder, sample_recording, monkeypatch):
+    from gradio.route_utils import delete_files_created_by_app
+
+    _, app = server
+    films = next(block for block in app.blocks.values() if block.get_block_name() == "audio")
+    old = [upload(http, bytes([number])) for number in range(3)]
+    films.temp_files.update(str(folder / f"film {number}.wav") for number in range(3))
+    for path in films.temp_files:
+        Path(path).touch()
+    remove = os.remove
+
+    def remove_and_upload(path):
+        remove(path)
+        name = folder / f"new {Path(path).name}"
+        app.upload_file_set.update([str(name)])
+        films.temp_files.add(str(name))
+
+    time.sleep(0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "remove", remove_and_upload)
+        delete_files_created_by_app(app, age=0)
+    assert not any(Path(file["path"]).exists() for file in old)
+    # What was used, and deleted then, is not looked for in every sweep from now on.
+    call(http, "retrieve", [upload(http, sample_recording.read_bytes(), "x.flac"), True, 1])
+    assert not any(file.endswith("x.flac") for file in app.upload_file_set)
 
 
 def test_nothing_stays_behind(http, server, folder, sample_recording):

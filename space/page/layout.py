@@ -22,7 +22,7 @@ from .limits import (
     SWEEP_SECONDS,
 )
 from .results import SHOWN_NEAREST
-from .uploads import EXAMPLES
+from .uploads import EXAMPLES, Swept
 
 DECODER_CHOICES = [
     ("Varied faces (diffusion)", "diffusion"),
@@ -110,7 +110,7 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
         _api(endpoints, voice, consent, settings)
         app.unload(endpoints.forget)
     app.upload_file_set = endpoints.uploads
-    app.temp_file_sets[0] = endpoints.uploads
+    app.temp_file_sets = [Swept(files) for files in [endpoints.uploads, *app.temp_file_sets[1:]]]
     return app.queue(max_size=MAX_WAITING)
 
 
