@@ -103,6 +103,10 @@ def test_equal_uploads_of_several_people_are_each_served(http, sample_recording)
     assert not Path(voices[0]["path"]).exists()
 
 
+def test_the_figures_of_the_bundled_weights_are_not_said_of_others(http):
+    assert "Draw faces" in (page := http.get("config").text) and "invented speakers" not in page
+
+
 def test_nothing_is_drawn_without_consent(http, sample_recording):
     voice = upload(http, sample_recording.read_bytes())
     for consent in (False, None, 1, "true"):

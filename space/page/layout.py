@@ -87,7 +87,9 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
                 gr.HTML("<h2>Faces</h2>")
                 faces = gr.HTML(endpoints.example(), elem_id="faces")
         gr.HTML(texts.CAN_AND_CANNOT)
-        gr.HTML(texts.measured(), elem_classes="s2f-figures")
+        bundled = Path(artist.pipeline.name_or_path or "") == texts.CARD.parent
+        # Whatever other weights can do, these figures are not theirs.
+        gr.HTML(texts.measured() if bundled else "", elem_classes="s2f-figures")
         with gr.Accordion("Use it from code", open=False):
             gr.Markdown(texts.FROM_CODE)
         consent.change(

@@ -122,7 +122,7 @@ def nearest(count: int, alike: float) -> str:
 
 
 def measured(card: Path = CARD) -> str:
-    """The table of how good the weights are, from their own card.
+    """The table of how good the bundled weights are, from their card.
 
     Args:
         card (`Path`): a model card with a model-index, whose first result is that on the cast.
