@@ -232,9 +232,10 @@ def test_nothing_stays_behind(http, server, folder, sample_recording):
     _, app = server
     voice = upload(http, sample_recording.read_bytes(), "never used.flac")
     assert files_in(folder)  # that, and what the calls above returned
-    delete_files_created_by_app(app, age=KEPT_SECONDS)
+    every, age = app.delete_cache  # when gradio itself looks for the old
+    assert every == SWEEP_SECONDS and every + age == KEPT_SECONDS
+    delete_files_created_by_app(app, age)
     assert Path(voice["path"]).exists()  # it is young
-    assert app.delete_cache == (SWEEP_SECONDS, KEPT_SECONDS)  # when gradio itself looks for the old
     time.sleep(0.1)
     delete_files_created_by_app(app, age=0)
     assert not files_in(folder)

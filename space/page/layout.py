@@ -74,9 +74,8 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
     """
     artist = Artist(pipeline)
     endpoints = Endpoints(artist)
-    with Page(
-        title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)
-    ) as app:
+    age = KEPT_SECONDS - SWEEP_SECONDS  # a file may have to wait for the next look
+    with Page(title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, age)) as app:
         gr.HTML(f"<h1>{texts.TITLE}</h1><p class='s2f-lead'>{texts.LEAD}</p>")
         with gr.Row(elem_classes="s2f-main"):
             with gr.Column(scale=5, min_width=300):
