@@ -61,7 +61,7 @@ def push_files(
         files: by their paths in the repository: a file of this machine, or a text.
         message: of the commit.
         kind: "model", "dataset" or "space".
-        private: whether only its owner is to see it; a repository that exists stays as it is.
+        private: whether only its owner is to see it; else a repository that exists stays as it is.
         delete: patterns of files that are deleted there unless they are among `files`.
 
     Returns:
@@ -70,6 +70,7 @@ def push_files(
     Raises:
         RuntimeError: if the Hub refuses, or somebody else pushes meanwhile; then nothing is
             published that was not before.
+        ValueError: if it is to be private, and is public already.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HTTPError
@@ -84,6 +85,8 @@ def push_files(
             space_sdk="gradio" if kind == "space" else None,
         )
         before = api.repo_info(repo, repo_type=kind)
+        if private and before.private is False:
+            raise ValueError(f"{repo} is public already: leave out --private, or name another one")
         operations = [
             CommitOperationAdd(path, data.encode() if isinstance(data, str) else data)
             for path, data in files.items()
