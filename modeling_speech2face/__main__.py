@@ -80,7 +80,7 @@ def _verify(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from .verification import WHAT_IT_PROVES, verify_image
 
-    statuses = set()
+    statuses, is_any_read = set(), False
     for path in arguments.images:
         try:
             found = verify_image(path, arguments.trust)
@@ -88,12 +88,13 @@ def _verify(argv: list[str]) -> int:
             print(f"speech2face: {error}", file=sys.stderr)
             statuses.add(1)
             continue
+        is_any_read = True
         print(f"{path}:", *found.sentences(), sep="\n  ")
         if found.signature in ("changed", "invalid"):
             statuses.add(3)
         elif not found.signed or (arguments.trust and found.trust != "trusted"):
             statuses.add(4)
-    if statuses != {1}:
+    if is_any_read:
         print("", *textwrap.wrap(WHAT_IT_PROVES, 100), sep="\n")
     return min(statuses, default=0)
 

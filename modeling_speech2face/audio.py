@@ -229,7 +229,7 @@ def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -
             f"expected a mono waveform of shape (samples,), got shape {waveform.shape}: average "
             "its channels first."
         )
-    if not sampling_rate or sampling_rate <= 0:
+    if not sampling_rate or not sampling_rate > 0:  # nor NaN
         raise AudioError("a waveform needs its sampling_rate: pass it in Hz.")
     if np.issubdtype(waveform.dtype, np.integer):
         limits = np.iinfo(waveform.dtype)
@@ -243,5 +243,5 @@ def resample(waveform: np.ndarray, sampling_rate: int, new_sampling_rate: int) -
     import av
 
     frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
-    frame.sample_rate = round(sampling_rate)
+    frame.sample_rate = round(min(sampling_rate, 2 * MAX_SAMPLING_RATE))  # an int of C
     return _to_mono([frame], new_sampling_rate, max_seconds=float(waveform.size))[0]

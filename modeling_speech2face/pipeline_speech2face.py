@@ -142,15 +142,27 @@ class Speech2FacePipeline(DiffusionPipeline):
         return pipeline
 
     @classmethod
-    def load_config(cls, *args, **kwargs):
-        """Reads a configuration; where code came with it, this package's own is run instead."""
-        config = super().load_config(*args, **kwargs)
+    def load_config(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Reads a configuration; where code came with it, this package's own is run instead.
+
+        Raises:
+            CheckpointError: code of somebody else's came with it.
+        """
+        config = super().load_config(pretrained_model_name_or_path, *args, **kwargs)
         if isinstance(config, dict) and isinstance(config.get("_class_name"), (list, tuple)):
             config["_class_name"] = config["_class_name"][1]
             package = import_module(__package__)
             for name, entry in config.items():
                 if isinstance(entry, (list, tuple)) and entry[0] == CODE_OF_PART:
                     config[name] = [getattr(package, entry[1]).__module__, entry[1]]
+        for name, entry in config.items() if isinstance(config, dict) else ():
+            module = f"{entry[0]}.py" if isinstance(entry, (list, tuple)) and entry else ""
+            # Older diffusers would run it unasked.
+            if module and Path(pretrained_model_name_or_path, name, module).is_file():
+                raise CheckpointError(
+                    f"{pretrained_model_name_or_path} wants {name}/{module} to be run: use a "
+                    "checkpoint without code."
+                )
         return config
 
     @classmethod

@@ -77,7 +77,7 @@ def sign(path: str | Path, signing_key: SigningKey | None = None) -> None:
     open_image(path).close()  # or it is said what is wrong with the file
     content = signed(path.read_bytes(), signing_key)
     # Beside it, then renamed: an image is never torn.
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".signed.")
     try:
         with open(handle, "wb") as file:
             file.write(content)
@@ -102,7 +102,12 @@ def signed(content: bytes, signing_key: SigningKey | None = None) -> bytes:
         ValueError: as `sign`.
         ImportError: c2pa-python is missing.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    try:
+        image = Image.open(io.BytesIO(content))
+    # Pillow raises what its readers of the formats happen to raise.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError("this cannot be read as an image: pass a whole PNG or JPEG.") from error
+    with image:
         form, provenance = image.get_format_mimetype(), read_provenance(image)
     return _signed(content, form, provenance, signing_key or load_signing_key())
 
@@ -140,7 +145,7 @@ def load_signing_key(
     Args:
         certificate (`str` or `Path`, *optional*): PEM file of the signer's certificate, followed by
             those that it was issued by; else what the environment variable SPEECH2FACE_CERTIFICATE
-            names or, beginning with "-----BEGIN", holds.
+            names or, in PEM form, holds.
         key (`str` or `Path`, *optional*): PEM file of its private key; else SPEECH2FACE_KEY.
 
     Returns:
@@ -279,8 +284,8 @@ def _algorithm_of(private_key, name: str) -> str:
 
 def _read_pem(source: str | Path, what: str) -> bytes:
     """The content of a file, or the text itself: a Space keeps its secrets in variables."""
-    if str(source).startswith("-----BEGIN"):
-        return str(source).encode()
+    if _is_content(source):
+        return str(source).lstrip().encode()
     try:
         return Path(source).read_bytes()
     except OSError as error:
@@ -291,7 +296,12 @@ def _read_pem(source: str | Path, what: str) -> bytes:
 
 def _named(source: str | Path, what: str) -> str:
     """For messages, in which the content of a variable has no place."""
-    return f"the {what}" if str(source).startswith("-----BEGIN") else f"the {what} {source}"
+    return f"the {what}" if _is_content(source) else f"the {what} {source}"
+
+
+def _is_content(source: str | Path) -> bool:
+    """Whatever stands before it, or it would be taken for a path, and a key shown in a message."""
+    return "-----BEGIN" in str(source) or "\n" in str(source)
 
 
 def _make_own(folder: Path) -> None:

@@ -117,7 +117,7 @@ def _verify_signature(path: Path, form: str, text: dict | None, anchors: bytes |
     manifest = store["manifests"][store["active_manifest"]]
     names = {whose: _name(certificate.get(whose, {})) for whose in ("subject", "issuer")}
     failures = {
-        status["code"]
+        _plain(status["code"])
         for status in store.get("validation_status", ())
         if status["code"] != "signingCredential.untrusted"
     }

@@ -206,6 +206,9 @@ def test_resample_scales_integers():
         (np.zeros(0), RATE, "mono"),
         (np.zeros(100), None, "sampling_rate"),
         (np.zeros(100), 0, "sampling_rate"),
+        (np.zeros(100), np.nan, "sampling_rate"),
+        (np.zeros(100), 10**12, "more than 768000"),
+        (np.zeros(100), np.inf, "more than 768000"),
         (np.full(100, np.inf), RATE, "not numbers"),
     ],
 )

@@ -229,6 +229,7 @@ def test_what_was_run_is_not_run_again_and_no_weights_are_left(world, compared, 
     after = (world / "output" / "results.json").read_text()
     assert json.loads(before)["records"][:20] == json.loads(after)["records"][:20]
     assert not list((world / "output").rglob("*.safetensors"))
+    assert not list((world / "output").rglob("*.npy"))  # a voice teacher's embeddings
 
 
 def test_only_some_are_run_and_a_stopped_run_says_so(world, compared, monkeypatch, capsys):

@@ -71,6 +71,18 @@ def test_a_pickle_is_not_opened(checkpoint, part, tmp_path):
     assert canary.exists()  # it would have been found
 
 
+@pytest.mark.parametrize("library", ["evil", "diffusers"])
+def test_code_that_came_with_a_part_is_not_run(checkpoint, library, tmp_path):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    index["unet"][0] = library
+    (checkpoint / "model_index.json").write_text(json.dumps(index))
+    code = f"import os; os.mkdir({str(tmp_path / 'canary')!r})\nfrom diffusers import *\n"
+    (checkpoint / "unet" / f"{library}.py").write_text(code)
+    sentence = refused(Speech2FacePipeline.from_pretrained, checkpoint)
+    assert f"unet/{library}.py to be run" in sentence
+    assert not (tmp_path / "canary").exists()
+
+
 def test_not_even_an_honest_pickle_is_opened(checkpoint):
     weights = weights_of(checkpoint, "unet")
     torch.save(load_file(weights), weights.with_suffix(".bin"))

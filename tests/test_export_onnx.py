@@ -1,6 +1,7 @@
 """A voice encoder as ONNX gives the model's embeddings, for any number and length of clips."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -93,3 +94,11 @@ def test_a_wrong_call_is_one_sentence(arguments, sentence, tmp_path, capsys):
         main([argument.format(folder=tmp_path) for argument in arguments])
     said = capsys.readouterr().err
     assert ended.value.code == 2 and sentence in said and said.count("\n") == 1
+
+
+def test_a_missing_package_is_told_before_anything_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path), str(tmp_path / "voice.onnx")])
+    assert ended.value.code == 2 and not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == 'onnxruntime is missing: pip install -e ".[onnx]"\n'

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -311,21 +312,18 @@ def test_the_committed_card_and_readme_are_what_the_results_render(tmp_path):
     assert with_figures(readme, named) == readme
 
 
-@pytest.mark.parametrize("decoder", ["diffusion", "normalized"])
-def test_the_space_claims_no_more_than_was_measured(decoder):
+def test_the_space_claims_no_more_than_was_measured():
     from space.page.texts import CAN_AND_CANNOT
 
-    can, cannot = (" ".join(part.split()) for part in CAN_AND_CANNOT.split("What it cannot tell"))
+    can, cannot, _ = re.findall(r"<p>(.*?)</p>", CAN_AND_CANNOT, re.DOTALL)
+    faces = {"kind": "faces", "system": "diffusion from voice, 6 s"}
     measured = named_results(DEMO)["cast"]
-    faces = {"kind": "faces", "system": f"{decoder} from voice, 6 s"}
-    gender = measured.find(table="attribute_agreement", measure="gender_balanced_accuracy", **faces)
     age = measured.find(table="attribute_agreement", measure="age_r", **faces)
-    assert gender.interval[0] > gender.chance and "perceive the speaker’s gender, mostly" in can
-    assert age.interval[0] <= 0 and "Age is hardly heard either" in cannot
-    assert "Skin colour, ancestry, hair, eyes, build: they are drawn at random" in cannot
-    table = "what_the_voice_should_not_tell"
-    leaks = [r for r in measured.records if (r.table, r.system) == (table, faces["system"])]
-    assert len(leaks) > 15 and all(leak.interval[0] <= leak.chance for leak in leaks)
+    build = measured.find(table="what_it_should", measure="lower_face_r", **faces)
+    gender = measured.find(table="attribute_agreement", measure="gender_balanced_accuracy", **faces)
+    assert gender.interval[0] > 0.5 and "gender" in can
+    assert ("Age is hardly heard" in cannot) is (age.interval[0] <= 0)
+    assert ("build" in cannot) is (build.interval[0] <= 0)
 
 
 def test_the_known_answers_in_the_trainings_readme_are_the_results():

@@ -136,13 +136,6 @@ def test_a_checkpoint_is_published_once_and_a_broken_upload_changes_nothing(
     assert status == 0 and out == f"{hub.url}/{REPO}: nothing has changed\n"
     assert len(repo.versions) == 2
 
-    # What is to be private does not go where everybody sees it.
-    status, out, error = session.publish(
-        checkpoint, REPO, "--licence", "gpl", *SAID[2:], "--private"
-    )
-    assert status == 2 and not out and f"{REPO} is public already: leave out --private" in error
-    assert len(repo.versions) == 2
-
     # Other weights, without a part; and an upload that breaks in each of its places.
     other = tmp_path / "other"
     tiny_pipeline(seed=1).save_pretrained(other)
@@ -305,6 +298,10 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     revisions = model.revision, space.revision
     assert session.publish(*publish)[1].count("nothing has changed") == 2
     assert (model.revision, space.revision) == revisions
+    model.private = False
+    status, _, error = session.publish(*publish)
+    assert status == 2 and f"{REPO} is public already: make it private" in error
+    model.private = True
 
     results = {}
     for name, script, isolated in (

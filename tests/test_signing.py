@@ -30,6 +30,7 @@ from modeling_speech2face import (
     sign,
     verify_image,
 )
+from modeling_speech2face import signed as signed_content
 from modeling_speech2face.__main__ import main
 from modeling_speech2face.signing import own_folder
 from tests.certificates import PEM, certificate_of, save_pair
@@ -199,10 +200,13 @@ def test_the_certificate_may_come_by_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SPEECH2FACE_KEY", pair[1].read_text())
     assert load_signing_key() == of_files
     assert verify_image(signed(tmp_path / "a.png")).signer.startswith("A studio")
-    monkeypatch.setenv("SPEECH2FACE_KEY", "-----BEGIN PRIVATE KEY-----\nsecret")
-    with pytest.raises(ValueError, match="^the private key holds no private key") as error:
-        load_signing_key()
-    assert "secret" not in str(error.value)
+    monkeypatch.setenv("SPEECH2FACE_KEY", f"\n {pair[1].read_text()}")
+    assert load_signing_key() == of_files
+    for broken in ("-----BEGIN PRIVATE KEY-----\nsecret", "\n-----BEGIN\nsecret", "MIG\nsecret"):
+        monkeypatch.setenv("SPEECH2FACE_KEY", broken)
+        with pytest.raises(ValueError, match="^the private key holds no private key") as error:
+            load_signing_key()
+        assert "secret" not in str(error.value)
 
 
 def bad_pairs(folder: Path) -> dict[str, tuple]:
@@ -286,6 +290,12 @@ def test_what_cannot_be_signed_is_refused_and_left_as_it_was(tmp_path):
         with pytest.raises(ValueError, match=message):
             sign(path)
         assert before is None or path.read_bytes() == before
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        signed_content(b"no image")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path):
+    assert verify_image(signed(tmp_path / f"{'a' * 251}.png")).signature == "valid"
 
 
 def edit(path: Path, old: bytes, new: bytes) -> None:
@@ -391,6 +401,8 @@ def test_what_verify_says_of_all_kinds_of_images(tmp_path, verify):
         assert returned == status and sentence in said and not refused, said
         assert said.startswith(f"{path}:") and "proves nothing" in " ".join(said.split())
     assert "A camera" in verify(tmp_path / "photo.jpg")[1]
+    returned, said, refused = verify(tmp_path / "signed.png", tmp_path / "missing.png")
+    assert returned == 1 and "proves nothing" in " ".join(said.split()) and "missing" in refused[0]
     assert verify(tmp_path / "signed.png", text_alone)[0] == 4
 
 

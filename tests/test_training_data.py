@@ -14,6 +14,7 @@ from training.configuration import (
     Augmentation,
     FaceDecoderDistillation,
     FaceDecoderTraining,
+    VoiceEncoderLosses,
     VoiceEncoderTraining,
     load_configuration,
 )
@@ -22,6 +23,7 @@ from training.diffusion import build_sampler
 from training.latents import FoldedPixels
 from training.train_face_decoder import FaceBatches, build_decoder
 from training.voice_batches import VoiceBatches
+from training.voice_teacher import VoiceTeacher
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,20 @@ def test_face_batches_keep_faces_and_embeddings_together(pairs):
         mirrored += not torch.equal(face, expected)
         assert torch.equal(face, expected) or torch.equal(face, expected.flip(2))
     assert 0 < mirrored < 16
+
+
+def test_what_is_kept_of_a_training_names_no_place_of_the_machine(tmp_path):
+    teacher = VoiceTeacher("xvector", str(tmp_path / "models" / "voices"))
+    config = VoiceEncoderTraining(
+        dataset=str(tmp_path / "data" / "cast"),
+        output=str(tmp_path),
+        voice_teacher=teacher,
+        losses=VoiceEncoderLosses(distillation=1.0),
+    )
+    config.keep_beside(tmp_path)
+    text = (tmp_path / "training.json").read_text()
+    assert str(tmp_path) not in text
+    assert '"dataset": "data/cast"' in text and '"model": "models/voices"' in text
 
 
 def test_unknown_keys_are_refused(tmp_path):

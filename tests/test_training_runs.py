@@ -384,7 +384,7 @@ def test_training_changes_the_weights(folder, voice_encoder, face_decoder):
 
 def test_checkpoints_are_rotated(folder, voice_encoder):
     names = [path.name for path in list_checkpoints(Path(voice_encoder).parent)]
-    assert names == ["checkpoint-4", "checkpoint-6"]
+    assert names[-2:] == ["checkpoint-4", "checkpoint-6"] and len(names) <= 3  # and the best
 
 
 def test_checkpoint_can_be_exported(folder, voice_encoder, face_decoder, normalized_decoder):

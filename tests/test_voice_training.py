@@ -14,7 +14,7 @@ import yaml
 
 from tests.local_hub import LocalHub
 from tests.training_cast import write_cast
-from training import train_voice_encoder
+from training import train_voice_encoder, voice_batches
 from training.checkpoints import (
     TrainingFailed,
     learning_rate_factor,
@@ -22,7 +22,7 @@ from training.checkpoints import (
     optimizer_of,
     parameter_groups,
 )
-from training.configuration import VoiceEncoderTraining, load_configuration
+from training.configuration import Augmentation, VoiceEncoderTraining, load_configuration
 from training.data import load_pairs
 from training.expected_faces import ExpectedFaces
 from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
@@ -400,6 +400,33 @@ def test_a_voice_played_faster_lets_expect_the_face_of_a_higher_one(pairs):
     assert not np.allclose(expected(women, high), expected(women, low))
 
 
+def test_clips_are_played_faster_and_slower(folder, pairs, monkeypatch):
+    speeds = []
+
+    def crop(speech, samples, rng, speed):
+        speeds.append(speed)
+        return np.zeros(samples, np.float32)
+
+    monkeypatch.setattr(voice_batches, "crop", crop)
+    for augmentation in (Augmentation(speed=0.05), None):
+        batches = VoiceBatches(
+            configuration(folder, "speeds", augmentation=augmentation), pairs, None
+        )
+        for number in range(10):
+            batches(number)
+    played, plain = np.split(np.asarray(speeds), 2)
+    assert 0.95 <= played.min() < 0.96 and 1.04 < played.max() <= 1.05
+    assert (plain == 1).all()
+
+
+def test_streamed_pairs_let_expect_the_same_faces(pairs, streamed):
+    rows, same = np.arange(4), np.ones(4)
+    ids = list(pairs.pair_ids)
+    of_pairs = np.asarray([ids.index(pair_id) for pair_id in streamed.pair_ids[:4]])
+    found, expected = ExpectedFaces(streamed)(rows, same), ExpectedFaces(pairs)(of_pairs, same)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_training_on_expected_faces(folder, pairs):
     config = configuration(folder, "expected", targets="expected_face")
     batch = VoiceBatches(config, pairs, None)(0)
@@ -495,6 +522,7 @@ def test_push_to_hub(folder, tmp_path):
             repo.files()
         )
         load = "from modeling_speech2face import Speech2FaceModel as M; "
+        load += "from training.export_onnx import load_encoder; load_encoder('somebody/voices'); "
         load += "print(M.from_pretrained('somebody/voices').config.face_recogniser)"
         loaded = subprocess.run(
             [sys.executable, "-c", load],

@@ -174,11 +174,19 @@ class Training:
         said = {"kind": type(self).__name__} | dataclasses.asdict(self)
         for name in ("output", "cache"):
             del said[name]
-        for name, value in said.items():
-            if isinstance(value, str) and Path(value).is_absolute():
-                said[name] = "/".join(Path(value).parts[-2:])
-        text = json.dumps(said, indent=2, default=str) + "\n"
+        text = json.dumps(_shortened(said), indent=2, default=str) + "\n"
         (Path(folder) / TRAINING_FILE).write_text(text, encoding="utf-8")
+
+
+def _shortened(value: Any) -> Any:
+    """The same without whole paths, however deep they lie."""
+    if isinstance(value, dict):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return "/".join(Path(value).parts[-2:])
+    return value
 
 
 @dataclass

@@ -9,6 +9,7 @@ recordings before the command calls it done.
 import argparse
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -44,17 +45,21 @@ def load_encoder(checkpoint: str):
     """
     from modeling_speech2face import Speech2FaceModel
 
-    where = {"subfolder": "voice_encoder"}
-    if Path(checkpoint).is_dir() and not (Path(checkpoint) / "voice_encoder").is_dir():
-        where = {}
-    try:
-        model = Speech2FaceModel.from_pretrained(checkpoint, dtype=torch.float32, **where)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"{checkpoint} has no voice encoder: name a pipeline or a voice encoder, a folder or a "
-            "repository on the Hub"
-        ) from error
-    return model.eval()
+    if Path(checkpoint).is_dir():
+        places = ["voice_encoder" if (Path(checkpoint) / "voice_encoder").is_dir() else ""]
+    else:
+        places = ["voice_encoder", ""]  # of a pipeline on the Hub, or one that stands alone there
+    for place in places:
+        try:
+            return Speech2FaceModel.from_pretrained(
+                checkpoint, dtype=torch.float32, subfolder=place
+            ).eval()
+        except (OSError, ValueError) as error:
+            reason = error
+    raise FileNotFoundError(
+        f"{checkpoint} has no voice encoder: name a pipeline or a voice encoder, a folder or a "
+        "repository on the Hub"
+    ) from reason
 
 
 def export_onnx(model, path: Path) -> None:
@@ -158,6 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from modeling_speech2face import load_audio
 
     try:
+        for needed in ("onnx", "onnxruntime", "onnxscript"):
+            if find_spec(needed) is None:
+                raise ValueError(f'{needed} is missing: pip install -e ".[onnx]"')
         if not options.file.parent.is_dir():
             raise FileNotFoundError(f"{options.file.parent} is no folder: make it first")
         model = load_encoder(options.checkpoint)

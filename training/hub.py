@@ -7,20 +7,22 @@ what did not change is not sent, and where nothing changed there is no commit.
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 
-def check_can_push(repo: str) -> str:
+def check_can_push(repo: str, private: bool = False) -> str:
     """Refuses at once what would fail after hours of work.
 
     Args:
         repo: its name on the Hub, OWNER/NAME or NAME.
+        private: whether only its owner is to see it, a model.
 
     Returns:
         OWNER/NAME.
 
     Raises:
         ValueError: if nobody is logged in, the token may only read, the owner is somebody else, the
-            name is none, or the Hub does not answer.
+            name is none, it is to be private and is public already, or the Hub does not answer.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
@@ -43,7 +45,10 @@ def check_can_push(repo: str) -> str:
         raise ValueError(
             f"{owner!r} is not yours to push to: name it {owners[0]}/{name}, or log in as another"
         )
-    return f"{owner or owners[0]}/{name}"
+    repo = f"{owner or owners[0]}/{name}"
+    if private and HfApi().repo_exists(repo):
+        _check_private(repo, HfApi().repo_info(repo))
+    return repo
 
 
 def push_files(
@@ -61,7 +66,7 @@ def push_files(
         files: by their paths in the repository: a file of this machine, or a text.
         message: of the commit.
         kind: "model", "dataset" or "space".
-        private: whether only its owner is to see it; else a repository that exists stays as it is.
+        private: whether only its owner is to see it; a private repository that exists stays so.
         delete: patterns of files that are deleted there unless they are among `files`.
 
     Returns:
@@ -85,8 +90,8 @@ def push_files(
             space_sdk="gradio" if kind == "space" else None,
         )
         before = api.repo_info(repo, repo_type=kind)
-        if private and before.private is False:
-            raise ValueError(f"{repo} is public already: leave out --private, or name another one")
+        if private:
+            _check_private(repo, before)
         operations = [
             CommitOperationAdd(path, data.encode() if isinstance(data, str) else data)
             for path, data in files.items()
@@ -105,6 +110,14 @@ def push_files(
             f"tries again ({first_line(error.__cause__ or error)})"
         ) from error
     return str(address), commit.oid != before.sha
+
+
+def _check_private(repo: str, info: Any) -> None:
+    if info.private is False:
+        raise ValueError(
+            f"{repo} is public already: make it private on the Hub, leave out --private, or choose "
+            "another name"
+        )
 
 
 def first_line(error: Exception) -> str:

@@ -303,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.rights and not options.dataset:
             raise ValueError("--rights are those of a data set: add --dataset FOLDER")
-        repo, private = check_can_push(options.repo), options.private
+        repo, private = check_can_push(options.repo, options.private), options.private
         with tempfile.TemporaryDirectory() as work:
             files, gone = checkpoint_files(options.checkpoint, repo, options, Path(work))
             if options.dataset:

@@ -16,6 +16,7 @@ import numpy as np
 from training.data import Pairs, fingerprint, pairs_of, parquet_files, read_speech, teacher_of
 
 SMALL_COLUMNS = ("pair_id", "face_embedding", "speaker_id", "gender", "age", "voice_id")
+SMALL_COLUMNS += ("voice_parameters",)  # which a cast alone states
 ROW_GROUPS_KEPT = 16  # of one lane, in memory, encoded; rows are shuffled within so many
 
 

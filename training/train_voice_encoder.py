@@ -545,7 +545,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             export(config, *options.export)
             return
         if options.push_to_hub:
-            options.push_to_hub = check_can_push(options.push_to_hub)
+            options.push_to_hub = check_can_push(options.push_to_hub, options.private)
         folder = train(config)
         if folder and options.push_to_hub and PartialState().is_main_process:
             print(f"pushed to {push(folder, options.push_to_hub, options.private)}")

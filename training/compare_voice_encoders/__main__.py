@@ -13,8 +13,8 @@ EPILOGUE = """\
 The data set is a folder of Parquet files, a name on the Hub, or a folder with voice/ and face/, as
 for training.evaluation. Everybody is held out once, with whatever shares the speaker or the face.
 Trainings take long: each continues where it was stopped, and --only runs some of them; the tables
-are made from whatever has been run. The output folder holds results.json and report.md: figures,
-no faces, no voices, and no weights.
+are made from whatever has been run. The output folder holds results.json and report.md, and what
+finished trainings predicted and logged: figures, no faces, no voices, and no weights.
 """
 
 

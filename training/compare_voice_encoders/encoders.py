@@ -143,7 +143,9 @@ def _run(
     np.savez(work, rows=fold[1], **heard)
     for checkpoint in list_checkpoints(folder):
         shutil.rmtree(checkpoint)
-    shutil.rmtree(final)  # of real people: figures are kept, a network that knows them is not
+    # Of real people figures are kept, but no network that knows them, nor what tells their voices.
+    for kept in (final, *(given.folder for given in data)):
+        shutil.rmtree(kept)
     work.replace(folder / "predictions.npz")
 
 
