@@ -235,6 +235,8 @@ def test_the_public_ci_runs_what_ours_runs():
     assert f"apt-get install -y -qq --no-install-recommends {packages}" in steps[0]
     assert workflow["permissions"] == {"contents": "read"} and "permissions" not in job
     assert job["env"]["PIP_ARGS"].endswith("/whl/cpu")
+    (cache,) = [step["with"] for step in job["steps"] if "cache" in step.get("uses", "")]
+    assert cache["path"] == job["env"]["PIP_CACHE_DIR"]
 
 
 def test_how_to_cite_it():

@@ -71,6 +71,7 @@ def test_its_quick_commands_run(clone):
     printed = re.findall(r"^samples/.*", README, re.MULTILINE)
     assert len(printed) == 2 and set(printed) <= set(said.splitlines())
     stems = [voice.stem for voice in sorted((ROOT / "samples").glob("*.flac"))]
+    assert len(list((clone / "exaggerated").glob("*_to_*_[0-9].png"))) == 5
     for stem in stems:
         assert (clone / "faces" / f"{stem}.png").is_file()
         assert len(list((clone / "faces").glob(f"{stem}_[0-9].png"))) == 4
@@ -121,6 +122,18 @@ def test_its_long_commands_take_those_options(words):
     )
     assert result.returncode == 0, result.stderr
     assert options <= set(re.findall(r"--[\w-]+", result.stdout))
+
+
+def test_its_long_commands_of_the_package_take_those_options(capsys):
+    from modeling_speech2face.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    asked = [words for words in commands("bash long") if words[0] == "speech2face"]
+    assert asked
+    for words in asked:
+        assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_it_says_everything():

@@ -13,7 +13,8 @@ from tests.space_server import RATE, served, write_film, write_silence
 
 pytestmark = pytest.mark.slow
 SCREENSHOTS = ROOT / "outputs" / "space_screenshots"
-PATIENCE = 30_000  # milliseconds; also what each of ten users at once may have to wait
+PATIENCE = 120_000  # milliseconds, on a machine that does other things as well
+SERVED_SECONDS = 30  # what each of ten users at once may have to wait
 
 
 @pytest.fixture(scope="module")
@@ -247,4 +248,4 @@ def test_ten_users_at_once_are_each_served(visit):
         page.get_by_role("button", name="Draw faces").click()
     for page in pages:
         page.get_by_role("link", name="Download the sheet").wait_for()
-    assert time.monotonic() - clicked < PATIENCE / 1000
+    assert time.monotonic() - clicked < SERVED_SECONDS

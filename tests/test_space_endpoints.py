@@ -1,6 +1,7 @@
 """The functions behind the page, called as strangers might call them: over HTTP, with anything."""
 
 import json
+import os
 import re
 import shutil
 import time
@@ -102,6 +103,10 @@ def test_equal_uploads_of_several_people_are_each_served(http, sample_recording)
     assert not Path(voices[0]["path"]).exists()
 
 
+def test_the_figures_of_the_bundled_weights_are_not_said_of_others(http):
+    assert "Draw faces" in (page := http.get("config").text) and "invented speakers" not in page
+
+
 def test_nothing_is_drawn_without_consent(http, sample_recording):
     voice = upload(http, sample_recording.read_bytes())
     for consent in (False, None, 1, "true"):
@@ -194,15 +199,43 @@ def test_files_of_the_server_cannot_be_read(http):
         assert http.get(f"gradio_api/file={path}").status_code in (403, 404)
 
 
+def test_the_sweep_goes_on_while_others_upload(http, server, folder, sample_recording, monkeypatch):
+    from gradio.route_utils import delete_files_created_by_app
+
+    _, app = server
+    films = next(block for block in app.blocks.values() if block.get_block_name() == "audio")
+    old = [upload(http, bytes([number])) for number in range(3)]
+    films.temp_files.update(str(folder / f"film {number}.wav") for number in range(3))
+    for path in films.temp_files:
+        Path(path).touch()
+    remove = os.remove
+
+    def remove_and_upload(path):
+        remove(path)
+        name = folder / f"new {Path(path).name}"
+        app.upload_file_set.update([str(name)])
+        films.temp_files.add(str(name))
+
+    time.sleep(0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "remove", remove_and_upload)
+        delete_files_created_by_app(app, age=0)
+    assert not any(Path(file["path"]).exists() for file in old)
+    # What was used, and deleted then, is not looked for in every sweep from now on.
+    call(http, "retrieve", [upload(http, sample_recording.read_bytes(), "x.flac"), True, 1])
+    assert not any(file.endswith("x.flac") for file in app.upload_file_set)
+
+
 def test_nothing_stays_behind(http, server, folder, sample_recording):
     from gradio.route_utils import delete_files_created_by_app
 
     _, app = server
     voice = upload(http, sample_recording.read_bytes(), "never used.flac")
     assert files_in(folder)  # that, and what the calls above returned
-    delete_files_created_by_app(app, age=KEPT_SECONDS)
+    every, age = app.delete_cache  # when gradio itself looks for the old
+    assert every == SWEEP_SECONDS and every + age == KEPT_SECONDS
+    delete_files_created_by_app(app, age)
     assert Path(voice["path"]).exists()  # it is young
-    assert app.delete_cache == (SWEEP_SECONDS, KEPT_SECONDS)  # when gradio itself looks for the old
     time.sleep(0.1)
     delete_files_created_by_app(app, age=0)
     assert not files_in(folder)

@@ -22,7 +22,7 @@ from .limits import (
     SWEEP_SECONDS,
 )
 from .results import SHOWN_NEAREST
-from .uploads import EXAMPLES
+from .uploads import EXAMPLES, Swept
 
 DECODER_CHOICES = [
     ("Varied faces (diffusion)", "diffusion"),
@@ -74,9 +74,8 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
     """
     artist = Artist(pipeline)
     endpoints = Endpoints(artist)
-    with Page(
-        title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)
-    ) as app:
+    age = KEPT_SECONDS - SWEEP_SECONDS  # a file may have to wait for the next look
+    with Page(title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, age)) as app:
         gr.HTML(f"<h1>{texts.TITLE}</h1><p class='s2f-lead'>{texts.LEAD}</p>")
         with gr.Row(elem_classes="s2f-main"):
             with gr.Column(scale=5, min_width=300):
@@ -87,7 +86,9 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
                 gr.HTML("<h2>Faces</h2>")
                 faces = gr.HTML(endpoints.example(), elem_id="faces")
         gr.HTML(texts.CAN_AND_CANNOT)
-        gr.HTML(texts.measured(), elem_classes="s2f-figures")
+        bundled = Path(artist.pipeline.name_or_path or "") == texts.CARD.parent
+        # Whatever other weights can do, these figures are not theirs.
+        gr.HTML(texts.measured() if bundled else "", elem_classes="s2f-figures")
         with gr.Accordion("Use it from code", open=False):
             gr.Markdown(texts.FROM_CODE)
         consent.change(
@@ -110,7 +111,7 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
         _api(endpoints, voice, consent, settings)
         app.unload(endpoints.forget)
     app.upload_file_set = endpoints.uploads
-    app.temp_file_sets[0] = endpoints.uploads
+    app.temp_file_sets = [Swept(files) for files in [endpoints.uploads, *app.temp_file_sets[1:]]]
     return app.queue(max_size=MAX_WAITING)
 
 

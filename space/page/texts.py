@@ -17,8 +17,9 @@ LEAD = (
 )
 CONSENT = "This is my own voice, or its owner lets me use it; and it is not a child’s."
 CONSENT_NOTE = (
-    "It is used for this page alone and sent nowhere else. Recordings are deleted when you close "
-    f"the page, after {KEPT_SECONDS // 60} minutes at the latest; pictures are not stored at all."
+    "It is used for this page alone and sent nowhere else. Recordings are deleted after "
+    f"{KEPT_SECONDS // 60} minutes at the latest, and those that you drew faces from when you "
+    "close the page; pictures are not stored at all."
 )
 NO_CONSENT = "Please confirm first that you may use this voice, and that it is not a child’s."
 VOICE_NOTE = f"One or two sentences are enough; the first {MAX_SECONDS // 60} minutes are used."
@@ -122,7 +123,7 @@ def nearest(count: int, alike: float) -> str:
 
 
 def measured(card: Path = CARD) -> str:
-    """The table of how good the weights are, from their own card.
+    """The table of how good the bundled weights are, from their card.
 
     Args:
         card (`Path`): a model card with a model-index, whose first result is that on the cast.

@@ -69,6 +69,27 @@ def read_voice(path: Path, sampling_rate: int) -> np.ndarray:
         return load_audio(file, sampling_rate, max_seconds=MAX_SECONDS)
 
 
+class Swept:
+    """One of gradio's sets of files, as its sweep for old ones sees it.
+
+    Requests add to these sets meanwhile, and a set that changes under a loop would end the sweep
+    for as long as the page runs.
+
+    Args:
+        files: the set.
+    """
+
+    def __init__(self, files: set[str]):
+        self.files = files
+
+    def __iter__(self):
+        return iter(self.files.copy())
+
+    def __isub__(self, deleted):
+        self.files -= deleted
+        return self
+
+
 class Uploads(set):
     """Gradio's own set of uploaded files, which also counts who still needs each of them.
 
@@ -84,9 +105,17 @@ class Uploads(set):
 
     def update(self, files) -> None:
         """Gradio has stored uploads in these places."""
+        paths = [Path(file).resolve() for file in files]
         with self._lock:
-            self._needed.update(Path(file).resolve() for file in files)
-            super().update(files)
+            self._needed.update(paths)
+            super().update(map(str, paths))
+
+    def __isub__(self, deleted):
+        """Gradio has deleted files because they are old."""
+        with self._lock:
+            for file in deleted:
+                self._needed.pop(Path(file), None)
+            return super().__isub__(deleted)
 
     def keep(self, path: Path, session: str) -> None:
         """An open page has used a file, and may use it again."""
@@ -109,3 +138,4 @@ class Uploads(set):
             del self._needed[path]
             if path.name not in EXAMPLE_NAMES:  # their copies are everybody's
                 path.unlink(missing_ok=True)
+                self.discard(str(path))
