@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modeling_speech2face import read_provenance
+from modeling_speech2face import read_provenance, verify_image
 from space.page.limits import KEPT_SECONDS, SWEEP_SECONDS
 from tests.space_server import files_in, served, write_film, write_silence
 
@@ -84,7 +84,7 @@ def test_generate_and_retrieve_by_the_gradio_client(server, folder, sample_recor
     faces, average, certainty, told, sheet = job.result(timeout=60)
     assert [len(so_far[0]) for so_far in job.outputs()] == [1, 2, 3, 3]
     for path in [*(face["image"] for face in faces), average, certainty, sheet]:
-        assert read_provenance(path)["seed"] == 7
+        assert read_provenance(path)["seed"] == 7 and verify_image(path).signature == "valid"
     assert told.startswith("The voice fixes")
     nearest, similarities = client.predict(voice=voice, consent=True, count=5, api_name="/retrieve")
     assert len(nearest) == len(similarities) == 5

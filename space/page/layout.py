@@ -22,6 +22,7 @@ from .limits import (
     SWEEP_SECONDS,
 )
 from .results import SHOWN_NEAREST
+from .signed_images import signing
 from .uploads import EXAMPLES, Swept
 
 DECODER_CHOICES = [
@@ -203,11 +204,11 @@ def _api(endpoints: Endpoints, voice, consent, settings) -> None:
     """What `gradio_client` finds: /generate and /retrieve, whose results are files."""
     with gr.Row(visible=False):
         call, look_up = gr.Button(), gr.Button()
-        faces = gr.Gallery(label="faces", format="png")
-        average = gr.Image(label="average face", format="png")
-        certainty = gr.Image(label="where the faces agree", format="png")
+        faces = signing(gr.Gallery(label="faces", format="png"))
+        average = signing(gr.Image(label="average face", format="png"))
+        certainty = signing(gr.Image(label="where the faces agree", format="png"))
         told = gr.Textbox(label="what the voice tells")
-        sheet = gr.Image(label="sheet", format="png")
+        sheet = signing(gr.Image(label="sheet", format="png"))
         count = gr.Number(SHOWN_NEAREST, label=f"how many, 1 to {MAX_NEAREST}", precision=0)
         nearest = gr.Gallery(label="nearest faces of the invented cast", format="png")
         similarities = gr.JSON(label="similarities")

@@ -1,7 +1,6 @@
 """What the page shows of a voice: HTML that holds its pictures, so that none becomes a file."""
 
 import base64
-import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,6 @@ from PIL import Image
 from modeling_speech2face import (
     Speech2FacePipelineOutput,
     contact_sheet,
-    load_signing_key,
     signed,
     with_scale,
 )
@@ -20,9 +18,9 @@ from modeling_speech2face import (
 from . import texts
 from .gallery import Neighbour
 from .marks import with_visible_mark
+from .signed_images import signing_key
 
 SHOWN_NEAREST = 6
-_signing_key = functools.cache(load_signing_key)
 
 
 @dataclass
@@ -166,15 +164,12 @@ def _figure(source: str, alt: str, caption: str = "", classes: str = "") -> str:
 
 
 def data_uri(image: Image.Image, format: str = "PNG", **options) -> str:
-    """A picture as text; a PNG keeps the provenance that the pipeline wrote into it, and is signed.
-
-    The key is what `load_signing_key` finds: the Space's own, or that of its secrets.
-    """
+    """A picture as text; a PNG keeps the provenance that the pipeline gave it, and is signed."""
     file = io.BytesIO()
     options = options or {"compress_level": 1}  # six times as fast as 6, a fifth larger
     image.save(file, format, **options)
     content = file.getvalue()
     if format == "PNG":
-        content = signed(content, _signing_key())
+        content = signed(content, signing_key())
     data = base64.b64encode(content).decode()
     return f"data:image/{format.lower()};base64,{data}"
