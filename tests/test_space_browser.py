@@ -212,7 +212,8 @@ def test_what_is_no_voice_is_refused_in_the_page(visit, tmp_path, kind):
             words = "The recording is silent: check the microphone and record again."
         else:
             file.write_bytes(b"RIFF this is not a sound")
-            words = "The recording cannot be decoded: it is damaged or not an audio or video file."
+            words = "The recording cannot be decoded, it is damaged or not an audio or video file: "
+            words += "export it again."
         with page.expect_response(lambda response: "/upload" in response.url):
             upload(page, file)
         page.get_by_label("Clear").or_(waveform_of(page)).first.wait_for()

@@ -8,13 +8,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
 from modeling_speech2face import read_provenance, verify_image
 from space.page.limits import KEPT_SECONDS, SWEEP_SECONDS
 from tests.space_server import files_in, served, write_film, write_silence
 
+httpx = pytest.importorskip("httpx")  # comes with gradio
 pytestmark = pytest.mark.slow  # gradio is not among what the fast tests install
 SETTINGS = [True, 2, 0, "diffusion", 1, 1, 1]  # after the voice, in the order of /generate
 NAN = float("nan")
@@ -38,7 +38,7 @@ def http(server):
         yield client
 
 
-def upload(http: httpx.Client, content: bytes, name: str = "voice.flac") -> dict:
+def upload(http, content: bytes, name: str = "voice.flac") -> dict:
     """Brings a file to the server; returns what a request says of it."""
     answer = http.post("gradio_api/upload", files={"files": (name, content)})
     answer.raise_for_status()

@@ -2,18 +2,16 @@
 
 import functools
 
-import gradio as gr
-
 from modeling_speech2face import load_signing_key, sign
 
 signing_key = functools.cache(load_signing_key)  # the Space's own, or that of its secrets
 
 
-def signing(component: gr.Image | gr.Gallery) -> gr.Image | gr.Gallery:
+def signing(component):
     """Makes a component sign the files of the generated pictures that it returns.
 
     Args:
-        component: an output.
+        component (`gradio.Image` or `gradio.Gallery`): an output.
 
     Returns:
         The same one. (A class of its own would make gradio write a stub beside this file.)
