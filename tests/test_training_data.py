@@ -1,6 +1,7 @@
 """Data sets are decoded once, batches are a pure function of seed and number, mixes are refused."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -225,3 +226,12 @@ def test_the_recipe_for_256_pixels_fits_its_vae(pairs):
         )
     assert round(sum(weight.numel() for weight in decoder.parameters()) / 1e6) == 238
     build_sampler(config.scheduler, config.sampler, config.sampler_config)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path("training/configs").glob("*_voice_encoder.yaml")), ids=str
+)
+def test_the_voice_encoders_configurations_are_whole(path):
+    config = load_configuration(str(path), VoiceEncoderTraining)
+    assert config.pretrained or config.model["voice_encoder_config"]
+    assert (config.targets == "expected_face") == (path.stem == "demo_voice_encoder")
