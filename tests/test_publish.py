@@ -77,18 +77,25 @@ class Session:
         self.process.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    """A pipeline, evaluated, and how a part of it was trained."""
-    from training.configuration import VoiceEncoderTraining
+def keep_results(folder: Path):
+    """Puts figures beside a pipeline, as if they were measured of it; returns them."""
     from training.model_card import fingerprint_of
 
-    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
-    tiny_pipeline(with_normalized_decoder=True, with_face_traits=True).save_pretrained(folder)
     found = results()
     found.about["checkpoints"][0]["fingerprint"] = fingerprint_of(folder)
     found.save(folder)
     (folder / "charts.json").unlink()  # of a report
+    return found
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A pipeline, evaluated, and how a part of it was trained."""
+    from training.configuration import VoiceEncoderTraining
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    tiny_pipeline(with_normalized_decoder=True, with_face_traits=True).save_pretrained(folder)
+    keep_results(folder)
     trained = folder.parent / "voice"
     trained.mkdir()
     VoiceEncoderTraining(dataset=str(folder.parent / "pairs"), steps=7).keep_beside(trained)
@@ -289,6 +296,7 @@ def test_others_load_it_without_the_package_and_its_space_starts(
         if isinstance(part, torch.nn.Module):
             part.half()  # as `training.assemble_checkpoint` keeps it
     kept.save_pretrained(folder)
+    found = keep_results(folder)
     publish = [folder, REPO, *SAID, "--remote-code", "--space", "--private"]
     status, out, _ = session.publish(*publish)
     assert status == 0 and "give it a secret HF_TOKEN" in out
@@ -340,7 +348,12 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     environment = hub.environment(tmp_path / "space") | space.variables
     environment.pop("PYTHONPATH", None)
     with started([head["app_file"]], page, environment) as config:
-        assert config["components"]
+        texts = [str(part["props"].get("value")) for part in config["components"]]
+    (table,) = [text for text in texts if "<caption>" in text]
+    auc = found.find(table="association", kind="embeddings", system="voice, 6 s", measure="auc")
+    low, high = auc.interval
+    assert f"<td>{auc.value:.0%} ({low:.0%} to {high:.0%})</td>" in table
+    assert f"Measured on {auc.speakers} speakers of the data" in table
     weights = f"/{REPO}/resolve/[0-9a-f]+/unet/diffusion_pytorch_model.safetensors"
     assert any(re.fullmatch(f"GET {weights}", request) for request in hub.requests)
 

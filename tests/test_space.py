@@ -24,6 +24,7 @@ from dataset_scripts.synthetic_cast.gallery import main as make_gallery
 from modeling_speech2face import read_provenance, verify_image
 from modeling_speech2face.provenance import describe, with_provenance
 from space.page import texts
+from space.page.figures import BUNDLED, FIGURES, figures
 from space.page.gallery import FOLDER, SIDE, Gallery
 from space.page.limits import Refusal, Settings, checked_settings
 from space.page.marks import SHOWN_SIDE, with_visible_mark
@@ -245,15 +246,50 @@ class FakeGallery:
         return 7
 
 
-def test_the_figures_of_the_page_are_those_of_the_card(tmp_path):
-    import yaml
+def test_the_figures_of_the_page_are_those_of_the_card():
+    from huggingface_hub import ModelCard
 
-    table = texts.measured()
-    results = yaml.safe_load(texts.CARD.read_text().split("---", 2)[1])["model-index"][0]["results"]
-    values = {(m["type"], m["args"]["system"]): m["value"] for m in results[0]["metrics"]}
-    assert f"{values['embeddings_association_auc', 'voice, 6 s']:.0%} (" in table
-    assert table.count("<tr>") == 1 + len(texts.FIGURES)
-    assert texts.measured(tmp_path / "no card") == ""
+    shown = figures(str(BUNDLED))
+    results = ModelCard.load(BUNDLED / "README.md").data.eval_results
+    values = {
+        (r.metric_type, r.metric_args["system"]): r.metric_value
+        for r in results
+        if r.dataset_name == results[0].dataset_name
+    }
+    assert f"{values['embeddings_association_auc', 'voice, 6 s']:.0%} (" in shown
+    assert shown.count("<tr>") == 1 + len(FIGURES)
+    assert f"Measured on {results[0].metric_args['speakers']} invented speakers" in shown
+
+
+def test_other_weights_are_not_praised_with_the_figures_of_the_bundled(tmp_path):
+    card = (BUNDLED / "README.md").read_text()
+    path = tmp_path / "README.md"
+    path.write_text(card.replace("demo_cast", "<b>others</b>"))
+    shown = figures(str(tmp_path))
+    assert "speakers of the data “&lt;b&gt;others&lt;/b&gt; test”" in shown
+    assert "invented" not in shown and "<b>" not in shown
+    assert "invented" not in texts.CAN_AND_CANNOT_OF_OTHERS
+
+
+def test_the_page_does_without_a_card_or_with_any(tmp_path, monkeypatch):
+    def unreachable(*arguments, **options):
+        raise ConnectionError
+
+    monkeypatch.setattr("huggingface_hub.repocard.hf_hub_download", unreachable)
+    assert figures("") == figures("somebody/faces") == figures(str(tmp_path)) == ""
+    card = (BUNDLED / "README.md").read_text()
+    for text in (
+        "# Written by hand\n",
+        "---\nlicense: mit\n---\n# Without figures\n",
+        "---\n: [\n---\n",
+        "---\n- a list\n---\n",
+        "---\nmodel-index: 3\n---\n",
+        card.replace("args:", "others:"),
+        card.replace("value: 0", "value: high"),
+        card.replace("speakers: 1", "speakers: <b>1"),
+    ):
+        (tmp_path / "README.md").write_text(text)
+        assert figures(str(tmp_path)) == "", text[:50]
 
 
 @pytest.mark.slow

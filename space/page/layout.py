@@ -9,6 +9,7 @@ from modeling_speech2face import Speech2FacePipeline
 from . import texts
 from .drawing import Artist
 from .endpoints import Endpoints, Page
+from .figures import BUNDLED, figures
 from .limits import (
     EXAGGERATION,
     KEPT_SECONDS,
@@ -86,10 +87,10 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
             with gr.Column(scale=8, min_width=300):
                 gr.HTML("<h2>Faces</h2>")
                 faces = gr.HTML(endpoints.example(), elem_id="faces")
-        gr.HTML(texts.CAN_AND_CANNOT)
-        bundled = Path(artist.pipeline.name_or_path or "") == texts.CARD.parent
-        # Whatever other weights can do, these figures are not theirs.
-        gr.HTML(texts.measured() if bundled else "", elem_classes="s2f-figures")
+        weights = artist.pipeline.name_or_path or ""
+        is_bundled = Path(weights) == BUNDLED
+        gr.HTML(texts.CAN_AND_CANNOT if is_bundled else texts.CAN_AND_CANNOT_OF_OTHERS)
+        gr.HTML(figures(weights), elem_classes="s2f-figures")
         with gr.Accordion("Use it from code", open=False):
             gr.Markdown(texts.FROM_CODE)
         consent.change(

@@ -1,14 +1,6 @@
 """Every sentence of the page that is not an error."""
 
-from pathlib import Path
-
-import yaml
-
-import modeling_speech2face
-
 from .limits import KEPT_SECONDS, MAX_SECONDS
-
-CARD = Path(modeling_speech2face.__file__).parent / "demo_checkpoint" / "README.md"
 
 TITLE = "Speech2Face"
 LEAD = (
@@ -30,19 +22,16 @@ CERTAINTY = (
     "voice leaves them open."
 )
 
-CAN_AND_CANNOT = """
+_CAN_AND_CANNOT = """
 <h2 class="s2f-part">What a voice tells, and what not</h2>
 <div class="s2f-two">
 <div>
 <h3>What it can tell</h3>
-<p>How a listener would perceive the speaker’s gender, mostly. All faces of a voice share that;
-it is what the average and the bright areas show.</p>
+<p>{can}</p>
 </div>
 <div>
 <h3>What it cannot tell</h3>
-<p>Who is speaking. Skin colour, ancestry, hair, eyes, build: they are drawn at random, which is
-why the faces differ. Age is hardly heard either. The model was trained on invented people
-alone, and what it learnt of voices and faces is theirs.</p>
+<p>{cannot}</p>
 </div>
 <div>
 <h3>What it is not for</h3>
@@ -51,6 +40,22 @@ and not to make a picture of somebody who did not ask for one.</p>
 </div>
 </div>
 """
+CAN_AND_CANNOT = _CAN_AND_CANNOT.format(
+    can="How a listener would perceive the speaker’s gender, mostly. All faces of a voice share "
+    "that; it is what the average and the bright areas show.",
+    cannot="Who is speaking. Skin colour, ancestry, hair, eyes, build: they are drawn at random, "
+    "which is why the faces differ. Age is hardly heard either. The faces that the model learnt "
+    "from are invented, and so is what in them goes with a voice.",
+)
+# Of weights that came from elsewhere.
+CAN_AND_CANNOT_OF_OTHERS = _CAN_AND_CANNOT.format(
+    can="What was measured of these weights, and no more: as a rule, how a listener would perceive "
+    "the speaker’s gender. All faces of a voice share what it tells; it is what the average and "
+    "the bright areas show.",
+    cannot="Who is speaking. What a voice leaves open is drawn at random, which is why the faces "
+    "differ. What these weights have learnt of voices and faces is that of the people whom they "
+    "were trained on: their model card says who these were.",
+)
 
 FROM_CODE = """
 ```text
@@ -68,45 +73,6 @@ nearest, similarities = page.predict(
 deleted as soon as it was used; `page.view_api()` explains the rest.
 """
 
-# What the table says of a figure of the model card, and what would be no information at all.
-FIGURES = (
-    (
-        "faces_attribute_agreement_gender_balanced_accuracy",
-        "diffusion from voice, 6 s",
-        "perceived gender of the varied faces fits the speaker’s label",
-        "{0:.0%} ({1:.0%} to {2:.0%})",
-        "50%",
-    ),
-    (
-        "faces_attribute_agreement_gender_balanced_accuracy",
-        "normalized from voice, 6 s",
-        "the same, of the average-looking face",
-        "{0:.0%} ({1:.0%} to {2:.0%})",
-        "50%",
-    ),
-    (
-        "faces_attribute_agreement_age_r",
-        "diffusion from voice, 6 s",
-        "correlation of the faces’ age with the speaker’s",
-        "{0:.2f} ({1:.2f} to {2:.2f})",
-        "0",
-    ),
-    (
-        "embeddings_association_auc",
-        "voice, 6 s",
-        "the right face of two is picked",
-        "{0:.0%} ({1:.0%} to {2:.0%})",
-        "50%",
-    ),
-    (
-        "embeddings_association_auc_same_gender",
-        "voice, 6 s",
-        "the same, when both are of one gender",
-        "{0:.0%} ({1:.0%} to {2:.0%})",
-        "50%",
-    ),
-)
-
 
 def nearest(count: int, alike: float) -> str:
     """What stands below the nearest faces of the gallery.
@@ -119,34 +85,4 @@ def nearest(count: int, alike: float) -> str:
         f"The nearest of {count} faces, with their similarity. These people do not exist, so none "
         "of them can be who is speaking. 1.00 would be the same face; of two members picked at "
         f"random, one pair in twenty reaches {alike:.2f}."
-    )
-
-
-def measured(card: Path = CARD) -> str:
-    """The table of how good the bundled weights are, from their card.
-
-    Args:
-        card (`Path`): a model card with a model-index, whose first result is that on the cast.
-
-    Returns:
-        HTML; "" if the weights come without such a card.
-    """
-    if not card.is_file():
-        return ""
-    facts = yaml.safe_load(card.read_text(encoding="utf-8").split("---", 2)[1])
-    results = facts["model-index"][0]["results"][0]["metrics"]
-    known = {(metric["type"], metric["args"]["system"]): metric for metric in results}
-    rows = ""
-    for kind, system, words, form, chance in FIGURES:
-        if (metric := known.get((kind, system))) is not None:
-            figure = form.format(metric["value"], *metric["args"]["interval"]).replace("-", "−")
-            rows += f"<tr><th scope='row'>{words}</th><td>{figure}</td><td>{chance}</td></tr>"
-    if not rows:
-        return ""
-    people = results[0]["args"]["speakers"]
-    return (
-        f"<div class='s2f-scroll' tabindex='0' role='group' aria-label='Figures'><table><caption>"
-        f"Measured on {people} invented speakers whom the model never heard; in brackets, 95% "
-        "intervals</caption><thead><tr><th scope='col'>what</th><th scope='col'>measured</th>"
-        f"<th scope='col'>chance</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
