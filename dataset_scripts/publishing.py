@@ -6,6 +6,7 @@ pushes pairs that were built from video, or a synthetic cast.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,12 @@ def check_can_push(repo: str, public: bool, rights: str | None) -> None:
             that is not asked for.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalTokenNotFoundError,
+    )
 
     if not rights or len(rights.strip()) < LEAST_RIGHTS:
         raise ValueError(f"not pushed: {NO_RIGHTS}")
@@ -95,8 +101,14 @@ def check_can_push(repo: str, public: bool, rights: str | None) -> None:
         raise ValueError("nobody is logged in to the Hub: run `hf auth login` first") from None
     except HFValidationError as error:
         raise ValueError(f"{repo!r} is no name for a repository: {error}") from error
-    except (HTTPError, OSError) as error:
+    except UnicodeError:
+        raise ValueError("no token has such letters as yours: run `hf auth login` again") from None
+    except HfHubHTTPError as error:
         raise ValueError(f"the Hub does not answer as it should: {_first_line(error)}") from error
+    except (HTTPError, OSError) as error:
+        raise ValueError(
+            f"the Hub cannot be reached ({_first_line(error)}): try again with a network"
+        ) from error
     if is_private is False and not public:
         raise ValueError(f"{repo} is public already: add --public, or choose another name")
 
@@ -178,7 +190,11 @@ def _forget_history(api, repo: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says, without what follows it, and without a token."""
+    from huggingface_hub import get_token
+
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(rf"hf_\w+|{re.escape(get_token() or 'hf_')}", "hf_...", line)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

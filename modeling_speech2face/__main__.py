@@ -276,7 +276,7 @@ def _load_pipeline(arguments: argparse.Namespace):
             pipeline = Speech2FacePipeline.from_pretrained(arguments.checkpoint, dtype=dtype)
         except CheckpointError:
             raise
-        except (OSError, HFValidationError) as error:  # the Hub's are long
+        except (OSError, HFValidationError, UnicodeError) as error:  # the Hub's are long
             raise ValueError(
                 f"{arguments.checkpoint} cannot be loaded: name a folder that holds a "
                 "model_index.json and whole weights, or a Hub repository that can be reached."

@@ -7,6 +7,7 @@ shows whether the file was changed since. Of the voice it says nothing.
 import datetime
 import io
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -158,17 +159,17 @@ def load_signing_key(
             belongs to another key, has expired, or is not allowed to sign by C2PA's rules.
         ImportError: c2pa-python is missing.
     """
-    if is_configured(certificate, key):
-        certificate = certificate or os.environ.get(CERTIFICATE_VARIABLE)
-        key = key or os.environ.get(KEY_VARIABLE)
-        if not certificate or not key:
-            raise ValueError("a certificate and its private key belong together: name both.")
-    else:
+    if not is_configured(certificate, key):
         folder = own_folder()
         if not folder.exists():
             _make_own(folder)
         certificate, key = folder / "certificate.pem", folder / "key.pem"
-    return _checked(certificate, key)
+    certificate, certificate_name = _source(certificate, CERTIFICATE_VARIABLE, "certificate")
+    key, key_name = _source(key, KEY_VARIABLE, "private key")
+    if not certificate or not key:
+        raise ValueError("a certificate and its private key belong together: name both.")
+    certificates = load_certificates(certificate, certificate_name)
+    return _checked(certificates, key, (certificate_name, key_name))
 
 
 def is_configured(certificate: str | Path | None = None, key: str | Path | None = None) -> bool:
@@ -196,33 +197,34 @@ def c2pa_library():
     return c2pa
 
 
-def load_certificates(certificate: str | Path) -> bytes:
+def load_certificates(certificate: str | Path, name: str | None = None) -> bytes:
     """Reads certificates in PEM form.
+
+    Args:
+        certificate (`str` or `Path`): their file, or the text itself.
+        name (`str`, *optional*): what a message calls them.
 
     Raises:
         ValueError: they cannot be read, or there is none.
     """
     from cryptography import x509
 
-    pem = _read_pem(certificate, "certificate")
+    name = name or _named(certificate, "certificate")
+    pem = _read_pem(certificate, name)
     try:
         x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
-        raise ValueError(
-            f"{_named(certificate, 'certificate')} holds no certificate in PEM form: convert it."
-        ) from error
+    except ValueError:
+        raise ValueError(f"{name} holds no certificate in PEM form: convert it.") from None
     return pem
 
 
-def _checked(certificate: str | Path, key: str | Path) -> SigningKey:
+def _checked(certificates: bytes, key: str | Path, names: tuple[str, str]) -> SigningKey:
     """The key and its certificate, after a signature for trial."""
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    certificates = load_certificates(certificate)
     (leaf, *_) = x509.load_pem_x509_certificates(certificates)
-    private_key = _load_private_key(key)
-    names = _named(certificate, "certificate"), _named(key, "private key")
+    private_key = _load_private_key(key, names[1])
     if leaf.public_key() != private_key.public_key():
         raise ValueError(
             f"{names[1]} does not belong to {names[0]}: name the key it was issued for."
@@ -252,17 +254,17 @@ def _checked(certificate: str | Path, key: str | Path) -> SigningKey:
     return signing_key
 
 
-def _load_private_key(key: str | Path):
+def _load_private_key(key: str | Path, name: str):
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
-    pem, name = _read_pem(key, "private key"), _named(key, "private key")
+    pem = _read_pem(key, name)
     try:
         return serialization.load_pem_private_key(pem, password=None)
-    except TypeError as error:
-        raise ValueError(f"{name} is encrypted: decrypt it with `openssl pkey`.") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{name} holds no private key in PEM form: convert it.") from error
+    except TypeError:
+        raise ValueError(f"{name} is encrypted: decrypt it with `openssl pkey`.") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError(f"{name} holds no private key in PEM form: convert it.") from None
 
 
 def _algorithm_of(private_key, name: str) -> str:
@@ -282,26 +284,37 @@ def _algorithm_of(private_key, name: str) -> str:
     )
 
 
-def _read_pem(source: str | Path, what: str) -> bytes:
+def _source(given: str | Path | None, variable: str, what: str) -> tuple[str | Path | None, str]:
+    """A file or a text, and what a message calls it; never by what a variable holds."""
+    if given:
+        return given, _named(given, what)
+    return os.environ.get(variable), f"the {what} in ${variable}"
+
+
+def _read_pem(source: str | Path, name: str) -> bytes:
     """The content of a file, or the text itself: a Space keeps its secrets in variables."""
-    if _is_content(source):
+    if "-----BEGIN" in str(source) or "\n" in str(source):
         return str(source).lstrip().encode()
     try:
         return Path(source).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for a name that cannot be one
+        reason = getattr(error, "strerror", None) or "no file has such a name"
+        # What was raised holds the name, which may be a key, and would stand in a traceback.
         raise ValueError(
-            f"{_named(source, what)} cannot be read ({error.strerror}): name a file in PEM form."
-        ) from error
+            f"{name} cannot be read ({reason}): name a file in PEM form, or give the whole text of "
+            "one with its line breaks."
+        ) from None
 
 
 def _named(source: str | Path, what: str) -> str:
-    """For messages, in which the content of a variable has no place."""
-    return f"the {what}" if _is_content(source) else f"the {what} {source}"
-
-
-def _is_content(source: str | Path) -> bool:
-    """Whatever stands before it, or it would be taken for a path, and a key shown in a message."""
-    return "-----BEGIN" in str(source) or "\n" in str(source)
+    """What a message calls a certificate or a key: by its path, if it is one."""
+    text = str(source)
+    is_path = os.path.isabs(text) or os.path.exists(text)
+    # A key whose line breaks were lost has the letters of a path, and begins as no path from the
+    # root does.
+    if "-----BEGIN" in text or "\n" in text or (not is_path and re.search(r"[\w+/=-]{40}", text)):
+        return f"the {what}"
+    return f"the {what} {text}"
 
 
 def _make_own(folder: Path) -> None:

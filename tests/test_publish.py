@@ -296,7 +296,7 @@ def test_others_load_it_without_the_package_and_its_space_starts(
         if isinstance(part, torch.nn.Module):
             part.half()  # as `training.assemble_checkpoint` keeps it
     kept.save_pretrained(folder)
-    found = keep_results(folder)
+    measured = keep_results(folder)
     publish = [folder, REPO, *SAID, "--remote-code", "--space", "--private"]
     status, out, _ = session.publish(*publish)
     assert status == 0 and "give it a secret HF_TOKEN" in out
@@ -350,7 +350,7 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     with started([head["app_file"]], page, environment) as config:
         texts = [str(part["props"].get("value")) for part in config["components"]]
     (table,) = [text for text in texts if "<caption>" in text]
-    auc = found.find(table="association", kind="embeddings", system="voice, 6 s", measure="auc")
+    auc = measured.find(table="association", kind="embeddings", system="voice, 6 s", measure="auc")
     low, high = auc.interval
     assert f"<td>{auc.value:.0%} ({low:.0%} to {high:.0%})</td>" in table
     assert f"Measured on {auc.speakers} speakers of the data" in table

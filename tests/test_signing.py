@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 import zlib
 from pathlib import Path
 
@@ -202,11 +203,43 @@ def test_the_certificate_may_come_by_the_environment(tmp_path, monkeypatch):
     assert verify_image(signed(tmp_path / "a.png")).signer.startswith("A studio")
     monkeypatch.setenv("SPEECH2FACE_KEY", f"\n {pair[1].read_text()}")
     assert load_signing_key() == of_files
-    for broken in ("-----BEGIN PRIVATE KEY-----\nsecret", "\n-----BEGIN\nsecret", "MIG\nsecret"):
+
+
+def test_no_key_is_shown_whatever_became_of_it(tmp_path, monkeypatch, capsys):
+    certificate, key = save_pair(tmp_path / "pair")
+    letters = "".join(key.read_text().splitlines()[1:-1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPEECH2FACE_CERTIFICATE", str(certificate))
+    command = ["voice.wav", "--output", str(tmp_path / "out")]
+
+    def refused(shown: str, *arguments) -> None:
+        with pytest.raises(ValueError, match="private key") as error:
+            load_signing_key(*arguments)
+        options = ["--certificate", str(certificate), f"--key={arguments[1]}"] if arguments else []
+        assert main([*command, *options]) == 1
+        said = str(error.value) + "".join(traceback.format_exception(error.value))
+        assert shown not in said + capsys.readouterr().err, said
+
+    for broken, shown in (
+        ("-----BEGIN PRIVATE KEY-----\nsecret", "secret"),
+        ("\n-----BEGIN\nsecret", "secret"),
+        ("MIG\nsecret", "secret"),
+        (letters, letters[:20]),
+        (letters[:44], letters[:20]),
+        (f"{letters[:80]}/{letters}", letters[:20]),
+    ):
+        refused(shown, certificate, broken)
         monkeypatch.setenv("SPEECH2FACE_KEY", broken)
-        with pytest.raises(ValueError, match="^the private key holds no private key") as error:
-            load_signing_key()
-        assert "secret" not in str(error.value)
+        refused(shown)
+        monkeypatch.delenv("SPEECH2FACE_KEY")
+    # Of a variable, nothing at all.
+    monkeypatch.setenv("SPEECH2FACE_KEY", "hf_secret")
+    refused("hf_secret")
+    monkeypatch.setenv("SPEECH2FACE_KEY", str(key))
+    monkeypatch.setenv("SPEECH2FACE_CERTIFICATE", letters)
+    with pytest.raises(ValueError, match="certificate in [$]SPEECH2FACE_CERTIFICATE") as error:
+        load_signing_key()
+    assert letters[:20] not in "".join(traceback.format_exception(error.value))
 
 
 def bad_pairs(folder: Path) -> dict[str, tuple]:

@@ -4,6 +4,7 @@ One commit holds all that changed, so that a push which breaks leaves what was p
 what did not change is not sent, and where nothing changed there is no commit.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,7 +26,12 @@ def check_can_push(repo: str, private: bool = False) -> str:
             name is none, it is to be private and is public already, or the Hub does not answer.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalTokenNotFoundError,
+    )
     from huggingface_hub.utils import validate_repo_id
 
     try:
@@ -35,8 +41,14 @@ def check_can_push(repo: str, private: bool = False) -> str:
         raise ValueError("nobody is logged in to the Hub: run `hf auth login` first") from None
     except HFValidationError as error:
         raise ValueError(f"{repo!r} is no name for a repository: {error}") from error
-    except (HTTPError, OSError) as error:
+    except UnicodeError:
+        raise ValueError("no token has such letters as yours: run `hf auth login` again") from None
+    except HfHubHTTPError as error:
         raise ValueError(f"the Hub does not answer as it should: {first_line(error)}") from error
+    except (HTTPError, OSError) as error:
+        raise ValueError(
+            f"the Hub cannot be reached ({first_line(error)}): try again with a network"
+        ) from error
     if (user.get("auth") or {}).get("accessToken", {}).get("role") == "read":
         raise ValueError("your token may only read: make one that may write, and `hf auth login`")
     owner, _, name = repo.rpartition("/")
@@ -121,5 +133,8 @@ def _check_private(repo: str, info: Any) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without what follows it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says, without what follows it, and without a token."""
+    from huggingface_hub import get_token
+
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(rf"hf_\w+|{re.escape(get_token() or 'hf_')}", "hf_...", line)
