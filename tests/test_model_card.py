@@ -217,6 +217,10 @@ def test_parameters_are_counted_from_the_header(tmp_path):
     path = tmp_path / "some.safetensors"
     save_file({"a": np.zeros((3, 4)), "b": np.zeros((), np.float16)}, path, {"format": "pt"})
     assert count_parameters(path) == 13
+    for torn in (b"", path.read_bytes()[:20], b"\xff" * 16, struct.pack("<Q", 2) + b"{]"):
+        path.write_bytes(torn)
+        with pytest.raises(ValueError, match="some.safetensors is no safetensors file: assemble"):
+            count_parameters(path)
 
 
 def test_a_card_of_ones_own_is_known(checkpoint):

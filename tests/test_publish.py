@@ -25,7 +25,7 @@ from tests.test_speech_face_pairs import make_films
 from tests.tiny import tiny_pipeline
 from tests.training_cast import write_cast
 from training.model_card import DEMO
-from training.publish import card_of
+from training.publish import card_of, files_of, left_out, space_files
 
 REPO = "somebody/faces"
 SAID = ["--licence", "mit", "--trained-on", "Random numbers, of nobody, by nobody's right."]
@@ -167,7 +167,8 @@ def test_what_cannot_be_published_is_one_sentence(hub, session, checkpoint, tmp_
         return Path(shutil.copytree(checkpoint, tmp_path / name))
 
     pickled = broken("pickled")
-    (pickled / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"anything")
+    weights = pickled / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
     headless = broken("headless")
     shutil.rmtree(headless / "voice_encoder")
     partless = broken("partless")
@@ -208,6 +209,37 @@ def test_what_cannot_be_published_is_one_sentence(hub, session, checkpoint, tmp_
         status, out, error = session.publish(*arguments, token=token)
         assert status == 2 and words in error and not out, (arguments, error)
     assert not hub.repos
+
+
+def test_what_does_not_belong_there_stays_and_is_named(checkpoint, tmp_path, monkeypatch):
+    folder = tmp_path / "littered"
+    shutil.copytree(checkpoint, folder)
+    belongs = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert set(files_of(folder)) == belongs and left_out(folder, belongs) == ""
+    litter = [".env", "optimizer.bin", "unet/.config.json.swp", "unet/config.json~"]
+    litter += ["unet/diffusion_pytorch_model.bin", "unet/model.bak.safetensors"]
+    litter += ["unet/old/config.json", "voice_encoder/random_states_0.pkl"]
+    for name in litter:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+    assert set(files_of(folder)) == belongs
+    said = left_out(folder, files_of(folder))
+    assert said.endswith(f": {', '.join(litter[:5])} and 3 more") and str(folder) in said
+
+    root = tmp_path / "clone"
+    ignored = shutil.ignore_patterns("__pycache__", "demo_checkpoint")
+    for part in ("space", "modeling_speech2face"):
+        shutil.copytree(ROOT / part, root / part, ignore=ignored)
+    monkeypatch.setattr("training.publish.ROOT", root)
+    files = space_files(REPO)
+    assert left_out(root / "space", files) == ""  # nothing that is in this folder is missing there
+    for name in (".env", "app.py~", "examples/me.flac", "page/.texts.py.swp", "page/__pycache__/a"):
+        (root / "space" / name).parent.mkdir(exist_ok=True)
+        (root / "space" / name).write_text("mine")
+    (root / "modeling_speech2face" / ".#audio.py").write_text("mine")
+    assert set(space_files(REPO)) == set(files)
+    said = left_out(root / "space", files)
+    assert said.endswith(": .env, app.py~, examples/me.flac, page/.texts.py.swp")
 
 
 def test_the_demos_card_says_where_it_is():

@@ -25,6 +25,8 @@ from training.evaluation.results import Record, Results
 CARDS = Path(__file__).parent / "cards"
 DEMO = Path(__file__).parents[1] / "modeling_speech2face" / "demo_checkpoint"
 MAIN = "cast"  # the name of results.json
+WEIGHTS = re.compile(r"(model|diffusion_pytorch_model)(-\d+-of-\d+)?\.safetensors")
+MOST_HEADER = 100_000_000  # bytes, as the format has it
 MARK = "<!-- Written by python -m training.model_card: change the template, not this file. -->"
 README_BEGIN, README_END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -268,6 +270,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if it is no pipeline's folder.
+        ValueError: if a part's weights have no header.
     """
     folder = Path(folder).resolve()
     if not (folder / "model_index.json").is_file():
@@ -276,7 +279,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         )
     index = _read(folder / "model_index.json")
     parts = [
-        (name, entry[1], sum(map(count_parameters, sorted((folder / name).glob("*.safetensors")))))
+        (name, entry[1], sum(map(count_parameters, weights_of(folder / name))))
         for name, entry in sorted(index.items())
         if isinstance(entry, list) and entry[1] is not None and not name.startswith("_")
     ]
@@ -334,11 +337,23 @@ def losses_of(training: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {w:g}" for name, w in named) or "—"
 
 
+def weights_of(part: Path) -> list[Path]:
+    """The safetensors files in a part's folder that are loaded: no backups, no optimiser's."""
+    return [path for path in sorted(part.glob("*.safetensors")) if WEIGHTS.fullmatch(path.name)]
+
+
 def count_parameters(path: Path) -> int:
-    """How many numbers a safetensors file holds, from its header alone."""
-    with Path(path).open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
+    """How many numbers a safetensors file holds, from its header alone.
+
+    Raises:
+        ValueError: if it has no such header.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, MOST_HEADER)))
+    except (struct.error, ValueError):
+        raise ValueError(f"{path} is no safetensors file: assemble the checkpoint again") from None
     total = 0
     for name, tensor in header.items():
         if name != "__metadata__":

@@ -9,10 +9,11 @@ changed is not pushed anew.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from inspect import signature
 from pathlib import Path
 
@@ -24,12 +25,25 @@ from training.model_card import (
     named_results,
     render_card,
     template_of,
+    weights_of,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE_SEED = 0
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"}
 WEIGHTS = PICKLES | {".safetensors", ".onnx", ".gguf"}
+# What else `save_pretrained` writes into a part's folder, and `from_pretrained` reads.
+PART_FILES = re.compile(
+    r"(config|(preprocessor|scheduler|tokenizer|generation)_config|tokenizer|vocab|added_tokens"
+    r"|special_tokens_map|(model|diffusion_pytorch_model)\.safetensors\.index)\.json|merges\.txt"
+)
+SPACE_FILES = re.compile(
+    r"app\.py|__init__\.py|README\.md|requirements\.txt|packages\.txt|page/\w+\.(py|css)"
+    r"|gallery/(gallery\.safetensors|faces\.jpg|README\.md)"
+    r"|examples/(librispeech-\d+\.flac|README\.md)"  # no recording that somebody tried
+)
+CACHES = ("__pycache__",)  # nobody needs to hear that they stay here
+MOST_NAMED = 5  # of the files that are left out
 # What earlier commands may have pushed: it goes when a checkpoint has it no more.
 SAMPLES = "samples/*"
 OURS = ("training.json", "results.json", "results_*.json", SAMPLES)  # and parts, and code
@@ -49,23 +63,41 @@ def files_of(folder: Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: if it is no pipeline's folder, or a part is missing.
-        ValueError: if a part's weights are not safetensors.
+        ValueError: if a part has weights, and not as safetensors.
     """
     parts = checkpoint_facts(folder)["parts"]  # refuses what is no pipeline
     files = {path.name: path for path in [folder / "model_index.json", folder / TRAINING_FILE]}
     files |= {path.name: path for path in sorted(folder.glob("results*.json"))}
     files = {name: path for name, path in files.items() if path.is_file()}
     for part, _, _ in parts:
-        found = sorted(path for path in (folder / part).rglob("*") if path.is_file())
+        there = sorted((folder / part).glob("*"))
+        weights = weights_of(folder / part)
+        found = [path for path in there if PART_FILES.fullmatch(path.name)] + weights
+        pickles = [path for path in there if path.suffix in PICKLES]
+        if pickles and not weights:
+            raise ValueError(
+                f"{pickles[0]} may hold code: publish safetensors only, as save_pretrained writes"
+            )
         if not found:
             raise FileNotFoundError(f"{folder / part} is missing: assemble the checkpoint again")
-        for path in found:
-            if path.suffix in PICKLES:
-                raise ValueError(
-                    f"{path} may hold code: publish safetensors only, as save_pretrained writes"
-                )
-            files[path.relative_to(folder).as_posix()] = path
+        files |= {f"{part}/{path.name}": path for path in found}
     return files
+
+
+def left_out(folder: Path, published: Iterable[str]) -> str:
+    """A sentence about the files of a folder that are not published; "" if all are.
+
+    Args:
+        folder: from which it is published.
+        published: paths in it.
+    """
+    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    names = {path.as_posix() for path in there if not {*CACHES} & {*path.parts}}
+    names = sorted(names - {*published})
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"left out of what is pushed from {folder}: {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def load(folder: Path):
@@ -252,7 +284,7 @@ def publish_space(repo: str, private: bool) -> tuple[str, bool]:
 
 
 def space_files(repo: str) -> dict[str, Path | str]:
-    """The folder `space/` as it is, and the package without its weights.
+    """What belongs to the page in the folder `space/`, and the package without its weights.
 
     Args:
         repo: the checkpoint that the Space's head names.
@@ -261,12 +293,9 @@ def space_files(repo: str) -> dict[str, Path | str]:
         A file or a text by its path in the Space.
     """
     space, package = ROOT / "space", ROOT / "modeling_speech2face"
-    files = {
-        name.as_posix(): space / name
-        for name in sorted(path.relative_to(space) for path in space.rglob("*") if path.is_file())
-        if not any(part.startswith((".", "__pycache__")) for part in name.parts)
-    }
-    files |= {f"{package.name}/{path.name}": path for path in sorted(package.glob("*.py"))}
+    names = [path.relative_to(space).as_posix() for path in sorted(space.rglob("*"))]
+    files = {name: space / name for name in names if SPACE_FILES.fullmatch(name)}
+    files |= {f"{package.name}/{path.name}": path for path in sorted(package.glob("[!.]*.py"))}
     _, head, text = files["README.md"].read_text(encoding="utf-8").split("---\n", 2)
     return files | {"README.md": f"---\n{head}models:\n- {repo}\n---\n{text}"}
 
@@ -317,10 +346,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         repo, private = check_can_push(options.repo, options.private), options.private
         with tempfile.TemporaryDirectory() as work:
             files, gone = checkpoint_files(options.checkpoint, repo, options, Path(work))
+            tell(left_out(options.checkpoint, files))
             if options.dataset:
                 publish_dataset(options.dataset.resolve(), repo, options.rights)
             say(*push_files(repo, files, "Speech2Face checkpoint", "model", private, gone))
         if options.space:
+            tell(left_out(ROOT / "space", space_files(repo)))
             say(*publish_space(repo, private))
             if private:
                 print("The Space cannot read a private checkpoint: give it a secret HF_TOKEN.")
@@ -330,6 +361,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"{error}\n")
     except RuntimeError as error:
         parser.exit(1, f"{error}\n")
+
+
+def tell(sentence: str) -> None:
+    if sentence:
+        print(sentence, file=sys.stderr, flush=True)
 
 
 def say(address: str, is_new: bool) -> None:
