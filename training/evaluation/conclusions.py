@@ -178,6 +178,11 @@ class Probed:
         return _above(self.record, self.chance)
 
     @property
+    def below(self) -> bool:
+        """Whether the whole interval lies below chance: no more is read, but it is not chance."""
+        return self.record.interval is not None and self.record.interval[1] < self.chance
+
+    @property
     def statistic(self) -> str:
         return "r" if re.search(r"(^|_)r$", self.record.measure) else "balanced accuracy"
 
@@ -508,9 +513,10 @@ def identity_and_diversity(results: Results) -> list[Conclusion]:
 
 
 def not_told(results: Results) -> list[Conclusion]:
-    """Traits that are independent of the voice: at chance, or a warning."""
-    found = []
+    """Traits that are independent of the voice: none above chance, or a warning."""
+    found, below = [], []
     alike: dict[str, list[str]] = {}  # of what is said, who it is said of
+    claim = "It does not tell what a voice cannot tell."
     for (_, system, role), probes in probed(results, SHOULD_NOT).items():
         if role != "system":
             continue
@@ -523,16 +529,26 @@ def not_told(results: Results) -> list[Conclusion]:
                 f"{len(told)} of {len(known)} traits; of {len(known)} that tell nothing, about "
                 f"{0.025 * len(known):.1f} would lie above chance by accident."
             )
-            claim = "What a voice should not tell is NOT at chance."
-            found.append(Conclusion("cannot", claim, text, warning=True))
+            found.append(
+                Conclusion("cannot", "What a voice should not tell is NOT at chance.", text, True)
+            )
         if quiet:
-            which = f"{len(quiet)} of {len(known)} traits" if told else f"all {len(known)} traits"
+            which = (
+                f"{len(quiet)} of {len(known)} traits not"
+                if told
+                else f"none of {len(known)} traits"
+            )
             names = wording.joined([probe.trait for probe in quiet])
-            alike.setdefault(f"{which} at chance: {names}.", []).append(called(system))
+            alike.setdefault(f"{which} above chance: {names}.", []).append(called(system))
+        if under := [probe.said for probe in quiet if probe.below]:
+            text = (
+                f"{_begun(system)}, below chance: {'; '.join(under)}. Of {len(known)} that tell "
+                f"nothing, about {0.025 * len(known):.1f} would lie there by accident."
+            )
+            below.append(Conclusion("cannot", claim, text))
     for text, systems in alike.items():
-        text = f"{_capital(wording.joined(systems))}, {text}"
-        found.append(Conclusion("cannot", "It does not tell what a voice cannot tell.", text))
-    return found
+        found.append(Conclusion("cannot", claim, f"{_capital(wording.joined(systems))}, {text}"))
+    return found + below
 
 
 def told_by_law(results: Results) -> list[Conclusion]:

@@ -64,7 +64,7 @@ EXPLAINED = {
     "voices": "Faces decoded for speakers whose own face nobody knows: the judge's gender against "
     "the label, and how much the faces of one voice differ, where a decoder makes several.",
     "what_the_voice_should_not_tell": "A probe tries to read each trait that is independent of the "
-    "voice by construction. At chance is right; above it, something leaks.",
+    "voice by construction. Nothing should be read above chance: where it is, something leaks.",
     "what_it_should": "A probe reads each trait that a law ties to the voice, beside a probe from "
     "the true parameters of the voice.",
     "differences": "One system minus others, on the same resampled speakers. Better or worse is "
