@@ -42,7 +42,6 @@ SPACE_FILES = re.compile(
     r"|gallery/(gallery\.safetensors|faces\.jpg|README\.md)"
     r"|examples/(librispeech-\d+\.flac|README\.md)"  # no recording that somebody tried
 )
-CACHES = ("__pycache__",)  # nobody needs to hear that they stay here
 MOST_NAMED = 5  # of the files that are left out
 # What earlier commands may have pushed: it goes when a checkpoint has it no more.
 SAMPLES = "samples/*"
@@ -92,7 +91,7 @@ def left_out(folder: Path, published: Iterable[str]) -> str:
         published: paths in it.
     """
     there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    names = {path.as_posix() for path in there if not {*CACHES} & {*path.parts}}
+    names = {path.as_posix() for path in there if "__pycache__" not in path.parts}
     names = sorted(names - {*published})
     if not names:
         return ""
