@@ -34,6 +34,7 @@ from training.data import load_pairs
 from training.diffusion import FaceDecoder, decode
 from training.latents import VaeLatents, load_vae
 from training.model_card import checkpoint_facts
+from training.stated_voices import StatedVoices
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +103,7 @@ def test_interrupted_voice_encoder_equals_uninterrupted(folder, voice_encoder):
 def every_loss(folder: Path, decoder: Path, output: str) -> VoiceEncoderTraining:
     """A configuration in which each loss of the voice encoder has its own weight."""
     names = ["mse", "cosine", "normalised_l2", "info_nce", "distillation", "feature_l1"]
-    names += ["classifier_distillation", "am_softmax"]
+    names += ["classifier_distillation", "am_softmax", "voice_parameters"]
     losses = VoiceEncoderLosses(**{name: 0.1 * (k + 1) for k, name in enumerate(names)})
     asked = {"losses": losses, "feature_decoder": str(decoder / "normalized_decoder")}
     asked |= {"voice_teacher": "loudness"}
@@ -127,10 +128,16 @@ def test_interrupted_run_of_every_loss_equals_uninterrupted(folder, normalized_d
     assert train_voice_encoder.train(config, stop_at_step=3) is None
     assert_same_weights(train_voice_encoder.train(config), whole)
     shipped = {name.split("/")[1].split(".")[0] for name in weights_of(whole)}
-    assert not shipped & {"voice_head", "speaker_weights", "first_layer", "feature_decoder"}
+    assert not shipped & {
+        "voice_head",
+        "parameter_head",
+        "speaker_weights",
+        "first_layer",
+        "feature_decoder",
+    }
     kept = weights_of(whole.parent / "checkpoint-6")
     resumed = weights_of(Path(config.output) / "checkpoint-6")
-    for name in ("speaker_weights", "voice_head.weight"):
+    for name in ("speaker_weights", "voice_head.1.weight", "parameter_head.1.weight"):
         name = f"model.safetensors/{name}"
         assert torch.equal(kept[name], resumed[name])
     pairs = load_pairs(config.dataset, "train", config.cache)
@@ -173,7 +180,10 @@ def test_the_weighted_sum_is_of_the_losses(folder, normalized_decoder, loudness)
     )  # the weights are at their start
     own_speaker = said[torch.arange(4), batch["speakers"]]
     torch.testing.assert_close(parts["am_softmax"], -0.8 * own_speaker.mean())
-    assert len(parts) == 8
+    stated, heard = batch["voice_parameters"], heads["voice_parameters"]
+    assert heard.shape == stated.shape == (4, len(StatedVoices(pairs).names))
+    torch.testing.assert_close(parts["voice_parameters"], 0.9 * (heard - stated).square().mean())
+    assert len(parts) == 9
     # DDP waits for the gradient of every parameter.
     sum(parts.values()).backward()
     assert [n for n, p in student.named_parameters() if p.requires_grad and p.grad is None] == []

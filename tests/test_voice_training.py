@@ -25,6 +25,7 @@ from training.checkpoints import (
 from training.configuration import Augmentation, VoiceEncoderTraining, load_configuration
 from training.data import load_pairs
 from training.expected_faces import ExpectedFaces
+from training.stated_voices import StatedVoices
 from training.streaming import ROW_GROUPS_KEPT, StreamOrder, stream_pairs
 from training.train_voice_encoder import (
     build_student,
@@ -379,7 +380,7 @@ def test_expected_faces_are_what_the_voice_was_made_to_tell(pairs):
         genders=genders,
         voice_parameters=[{"voice_id": "one", "breathiness": b} for b in breath.tolist()],
     )
-    expected = ExpectedFaces(stated)
+    expected = ExpectedFaces(stated, StatedVoices(stated))
     rows, same = np.arange(count), np.ones(count)
     faces = expected(rows, same) + stated.embeddings.mean(0)
     assert faces.shape == (count, 2) and faces.dtype == np.float32
@@ -387,15 +388,16 @@ def test_expected_faces_are_what_the_voice_was_made_to_tell(pairs):
     np.testing.assert_array_equal(expected(rows, 1.1 * same), expected(rows, same))  # only breath
     silent = dataclasses.replace(stated, voice_parameters=[{}] * count)
     with pytest.raises(ValueError, match="which 400 of 400 pairs do not state: set targets to"):
-        ExpectedFaces(silent)
+        StatedVoices(silent)
 
 
 def test_a_voice_played_faster_lets_expect_the_face_of_a_higher_one(pairs):
-    expected = ExpectedFaces(pairs)  # the tones' pitch: 210 Hz and more, 120 Hz and more
+    voices, higher = StatedVoices(pairs), StatedVoices(pairs)
+    expected = ExpectedFaces(pairs, voices)  # the tones' pitch: 210 Hz and more, 120 Hz and more
     women = np.flatnonzero(pairs.genders == "female")[:1]
     low, high = (np.asarray([pitch]) for pitch in (1.0, 1.02))
-    raised = ExpectedFaces(pairs)
-    raised.parameters[women] *= 1.02
+    raised = ExpectedFaces(pairs, higher)
+    higher.parameters[women] *= 1.02
     np.testing.assert_allclose(expected(women, high), raised(women, low), rtol=1e-5)
     assert not np.allclose(expected(women, high), expected(women, low))
 
@@ -423,8 +425,28 @@ def test_streamed_pairs_let_expect_the_same_faces(pairs, streamed):
     rows, same = np.arange(4), np.ones(4)
     ids = list(pairs.pair_ids)
     of_pairs = np.asarray([ids.index(pair_id) for pair_id in streamed.pair_ids[:4]])
-    found, expected = ExpectedFaces(streamed)(rows, same), ExpectedFaces(pairs)(of_pairs, same)
+    found = ExpectedFaces(streamed, StatedVoices(streamed))(rows, same)
+    expected = ExpectedFaces(pairs, StatedVoices(pairs))(of_pairs, same)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_stated_voices_are_standardised_within_a_gender(pairs):
+    stated = dataclasses.replace(
+        pairs,
+        speakers=np.arange(4),
+        genders=np.asarray(["female", "female", "male", "male"]),
+        voice_parameters=[
+            {"pitch_hz": pitch, "breathiness": 0.5, "voice_id": "a"}
+            for pitch in (200, 240, 100, 120)
+        ],
+    )
+    voices, rows = StatedVoices(stated), np.arange(4)
+    assert voices.names == ["breathiness", "pitch_hz"]
+    found = voices.standardised(rows, np.ones(4))
+    np.testing.assert_allclose(found, [[0, -1], [0, 1], [0, -1], [0, 1]], atol=1e-6)
+    faster = voices.played(rows, np.full(4, 1.1))
+    np.testing.assert_allclose(faster[:, 1], [220, 240, 110, 132])  # 264 Hz nobody stated
+    np.testing.assert_allclose(faster[:, 0], 0.5)
 
 
 def test_training_on_expected_faces(folder, pairs):

@@ -1,7 +1,7 @@
 """Trains a voice encoder: `accelerate launch -m training.train_voice_encoder CONFIG.yaml`.
 
-Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, C speakers of
-the training set.
+Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, P parameters of
+a voice, C speakers of the training set.
 """
 
 import json
@@ -36,23 +36,27 @@ from training.checkpoints import (
 from training.configuration import VoiceEncoderTraining
 from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
 from training.hub import check_can_push
+from training.stated_voices import StatedVoices
 from training.streaming import stream_pairs
 from training.voice_batches import VoiceBatches, in_order
 from training.voice_encoder_hub import push, write_card
 from training.voice_validation import figure_named, figures_of, in_words, predict, validate
 
+HEADS = ("voice_head", "parameter_head", "speaker_weights")  # the student's own, not the model's
+
 
 class VoiceStudent(nn.Module):
     """The voice encoder, and beside it what only its losses need and is not shipped.
 
-    The head that copies the voice teacher, and AM-softmax's class weights. These are learnt, as in
-    their paper, and start as the speakers' prototypes: from the first step a voice is drawn to
-    where its face is. Either exists only if its loss is used, since DDP waits for the gradient of
-    every parameter.
+    The head that copies the voice teacher, the one that hears how the voice was made, and
+    AM-softmax's class weights. These are learnt, as in their paper, and start as the speakers'
+    prototypes: from the first step a voice is drawn to where its face is. Each exists only if its
+    loss is used, since DDP waits for the gradient of every parameter.
 
     Args:
         model: a `Speech2FaceModel`.
         voice_embedding_size: V, or None without a voice teacher.
+        num_voice_parameters: P, or None without that loss.
         prototypes: (C, D), of which AM-softmax's class weights are a copy; None without that loss.
     """
 
@@ -60,29 +64,42 @@ class VoiceStudent(nn.Module):
         self,
         model: nn.Module,
         voice_embedding_size: int | None,
+        num_voice_parameters: int | None = None,
         prototypes: Tensor | None = None,
     ):
         super().__init__()
         self.model = model
-        self.voice_head = (
-            nn.Linear(model.pooled_size, voice_embedding_size) if voice_embedding_size else None
-        )
+        self.voice_head = _head(model.pooled_size, voice_embedding_size)
+        self.parameter_head = _head(model.pooled_size, num_voice_parameters)
         self.speaker_weights = None if prototypes is None else nn.Parameter(prototypes.clone())
 
     def forward(self, input_values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Normalised speech (B, T) to face embeddings (B, D), and what the losses' own parts say.
 
-        That is "voice" (B, V), the voice embeddings, and "speakers" (B, C), the cosines of the face
-        embeddings and the class weights.
+        That is "voice" (B, V), the voice embeddings, "voice_parameters" (B, P), and "speakers"
+        (B, C), the cosines of the face embeddings and the class weights.
         """
         output = self.model(input_values)
         face, heads = output.face_embeddings, {}
         if self.voice_head is not None:
             heads["voice"] = self.voice_head(output.pooled)
+        if self.parameter_head is not None:
+            heads["voice_parameters"] = self.parameter_head(output.pooled)
         if self.speaker_weights is not None:
             with torch.autocast(face.device.type, enabled=False):  # in bf16 1 is next to 0.996
                 heads["speakers"] = losses.cosines(face.float(), self.speaker_weights)
         return face, heads
+
+
+def _head(pooled_size: int, outputs: int | None) -> nn.Module | None:
+    """A linear head, or None without outputs.
+
+    What voices share is many times what they differ in: pooled features are standardised first, or
+    a linear layer would learn slowly.
+    """
+    if outputs is None:
+        return None
+    return nn.Sequential(nn.BatchNorm1d(pooled_size, affine=False), nn.Linear(pooled_size, outputs))
 
 
 def train(
@@ -215,7 +232,7 @@ def learning_rates_of(config: VoiceEncoderTraining) -> dict[str, float]:
 
 def name_in_student(part: str) -> str:
     """A part of the model, as the student's parameters name it; heads are the student's own."""
-    return part if part in ("voice_head", "speaker_weights") else f"model.{part}"
+    return part if part in HEADS else f"model.{part}"
 
 
 def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
@@ -268,6 +285,7 @@ def build_student(
     student = VoiceStudent(
         model,
         None if voices is None else voices.shape[1],
+        len(StatedVoices(pairs).names) if config.losses.voice_parameters else None,
         speaker_prototypes(pairs) if config.losses.am_softmax else None,
     )
     freeze(student, config.frozen)
@@ -435,6 +453,9 @@ def weighted_losses(
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
         "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
         "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
+        "voice_parameters": lambda: losses.voice_parameters_loss(
+            heads["voice_parameters"], batch["voice_parameters"]
+        ),
         "feature_l1": lambda: losses.feature_l1_loss(
             predicted, target, references.feature_decoder.features
         ),
