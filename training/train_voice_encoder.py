@@ -20,8 +20,8 @@ from training.checkpoints import (
     Meter,
     Progress,
     StopRequest,
+    batches_to_go,
     begins,
-    check_finite,
     configuration_of,
     failures_explained,
     optimizer_of,
@@ -31,6 +31,7 @@ from training.checkpoints import (
     seed_of_step,
     set_learning_rate,
     steps_to_go,
+    take_step,
     training_parser,
 )
 from training.configuration import VoiceEncoderTraining
@@ -143,14 +144,20 @@ def train(
         config, pairs, voices, accelerator.process_index, accelerator.num_processes
     )
     references = load_references(config, pairs, accelerator.device)
-    parts_of_step = config.gradient_accumulation
-    meter = Meter(config.batch_size * parts_of_step * accelerator.num_processes)
+    meter = Meter(config.batch_size * config.gradient_accumulation * accelerator.num_processes)
+    numbers = batches_to_go(progress, config)
+    coming = meter.waiting_for(in_order(batches, numbers, accelerator.device))
+
+    def loss_of(student: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        predicted, heads = student(batch["input_values"])  # (B, D), ...
+        parts = weighted_losses(config, predicted, heads, batch, references)
+        return {f"loss/{name}": part for name, part in parts.items()} | {
+            "loss": sum(parts.values())
+        }
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
     with StopRequest() as stop, failures_explained(config, progress):
-        first, last = progress.step * parts_of_step, config.steps * parts_of_step
-        coming = in_order(batches, first, last, accelerator.device)
         to_go = () if _is_done(progress, config) else steps_to_go(progress, config, stop_at_step)
         for step in to_go:
             # NumPy's too: transformers draws SpecAugment's masks with it
@@ -158,28 +165,15 @@ def train(
             rate = set_learning_rate(optimizer, config, step)
             student.train()
             with meter.step():
-                for _ in range(parts_of_step):
-                    with meter.waiting():
-                        batch = next(coming)
-                    with accelerator.accumulate(student):
-                        predicted, heads = student(batch["input_values"])  # (B, D), ...
-                        parts = weighted_losses(config, predicted, heads, batch, references)
-                        accelerator.backward(sum(parts.values()))
-                        if accelerator.sync_gradients:
-                            norm = accelerator.clip_grad_norm_(
-                                student.parameters(), config.max_grad_norm
-                            )
-                            check_finite(float(norm), "the gradient is")
-                        optimizer.step()
-                        optimizer.zero_grad()
+                values, norm = take_step(accelerator, config, student, optimizer, coming, loss_of)
             progress.step = step + 1
             bar.update()
 
             # 3. What a person watches, and what a killed run needs
             if progress.step % config.log_every == 0:
-                values = {f"loss/{name}": value.item() for name, value in parts.items()}
-                bar.set_postfix({name[5:]: f"{value:.3f}" for name, value in values.items()})
-                values |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                shown = {name.removeprefix("loss/"): f"{v:.3f}" for name, v in values.items()}
+                bar.set_postfix(shown)
+                values |= {"learning_rate": rate, "gradient_norm": norm}
                 accelerator.log(values | meter.read(accelerator.device), progress.step)
             best = False
             if progress.step % config.validate_every == 0:

@@ -104,21 +104,20 @@ class VoiceBatches:
 
 
 def in_order(
-    batches: VoiceBatches, first: int, last: int, device: torch.device
+    batches: VoiceBatches, numbers: range, device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
-    """Batches `first` to `last` - 1 on a device, made ahead by `config.workers` processes.
+    """Batches on a device, made ahead by `config.workers` processes.
 
     Args:
         batches: makes each.
-        first: number of the first.
-        last: number after the last.
+        numbers: of the batches.
         device: where they are needed.
     """
     workers = batches.config.workers
     loader = torch.utils.data.DataLoader(
-        NumberedBatches(batches, last),
+        NumberedBatches(batches, numbers.stop),
         batch_size=None,  # each item is a whole batch
-        sampler=range(first, last),
+        sampler=numbers,
         num_workers=workers,
         worker_init_fn=_leave_signals,
         pin_memory=device.type == "cuda",
