@@ -26,7 +26,7 @@ demo: .venv/.base
 	@for voice in samples/*.flac; do echo "  outputs/demo/$$(basename $$voice .flac).png"; done
 
 test: .venv/.test
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: .venv/.test .venv/.space .venv/.ray
 	$(BIN)/python -m pytest -q -m slow

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -88,12 +89,12 @@ def _pair(video: SourceVideo, person: str, track: int, k: int, seed: int) -> dic
     }
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command with this extraction: `python -m tests.fake_extraction folder PATH ...`."""
     from dataset_scripts.speech_face_pairs import main as command
     from tests.fake_extraction import fake_extract as extract  # not __main__'s: workers find it
 
-    return command(sys.argv[1:], extract=extract)
+    return command(arguments, extract=extract)
 
 
 if __name__ == "__main__":

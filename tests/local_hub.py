@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +26,25 @@ TOKEN = "hf_x"
 READ_TOKEN = "hf_read"  # may see, but not push
 LFS_SUFFIXES = {".parquet", ".png", ".jpg", ".safetensors", ".bin", ".flac", ".wav"}
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
+ROOT = Path(__file__).resolve().parent.parent
+RUN_EACH = """
+import contextlib, io, json, os, sys, traceback
+for line in sys.stdin:
+    code, token = json.loads(line)
+    os.environ.pop("HF_TOKEN", None)
+    if token:
+        os.environ["HF_TOKEN"] = token
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            exec(code, {})
+        except SystemExit as ended:
+            status = ended.code or 0
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
+"""
 
 
 @dataclass
@@ -92,6 +113,57 @@ class LocalHub:
     def read(self, kind: str, name: str, path: str) -> bytes:
         """A file of a repository's newest version."""
         return self.contents[self.repos[kind, name].versions[-1][path]]
+
+
+class HubSession:
+    """A process whose libraries are imported for a local Hub: it runs one command after the other.
+
+    Args:
+        hub: the Hub.
+        home: a folder for its caches.
+    """
+
+    def __init__(self, hub: LocalHub, home: Path):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN_EACH],
+            cwd=ROOT,
+            env=hub.environment(home) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self) -> "HubSession":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def run(self, code: str, token: str | None = TOKEN) -> tuple[int, str, str]:
+        """Runs Python code.
+
+        Args:
+            code: what to run.
+            token: None for somebody who is not logged in.
+
+        Returns:
+            Status, output and errors, in neither of which a token may stand.
+        """
+        self.process.stdin.write(json.dumps([code, token]) + "\n")
+        self.process.stdin.flush()
+        status, out, err = json.loads(self.process.stdout.readline())
+        assert TOKEN not in out + err and READ_TOKEN not in out + err
+        return status, out, err
+
+    def command(self, module: str, *arguments, token: str | None = TOKEN) -> tuple[int, str, str]:
+        """Runs a module's `main` with arguments; of the errors, the last line: its sentence."""
+        words = [str(argument) for argument in arguments]
+        code = f"import sys; from {module} import main; sys.exit(main({words!r}))"
+        status, out, err = self.run(code, token)
+        return status, out, (err.strip().splitlines() or [""])[-1]
 
 
 class _Handler(BaseHTTPRequestHandler):

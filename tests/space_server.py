@@ -1,6 +1,11 @@
 """The Space's page, served for a test; and recordings of every kind to bring to it."""
 
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +46,43 @@ def served(folder: Path) -> Iterator[tuple]:
             del os.environ["GRADIO_TEMP_DIR"]
         else:
             os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@contextmanager
+def started(arguments: list, cwd: Path, environment: dict) -> Iterator[str]:
+    """Starts a process that serves a page, until the block ends.
+
+    Args:
+        arguments: of Python.
+        cwd: where it runs.
+        environment: its variables; a free port is added.
+
+    Yields:
+        What the page says of itself, once it answers: its configuration as JSON.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = {"GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"}
+    server = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment | address)
+    try:
+        yield _first_answer(server, f"http://127.0.0.1:{port}/config")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _first_answer(server: subprocess.Popen, url: str) -> str:
+    """Asks a starting server until it answers, for five minutes at most."""
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return answer.read().decode()
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("no answer within five minutes")
 
 
 def files_in(folder: Path) -> list[Path]:

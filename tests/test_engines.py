@@ -176,7 +176,7 @@ def children_of(parent: int) -> list[int]:
     return found
 
 
-def wait_for(condition, seconds: float = 30.0):
+def wait_for(condition, seconds: float = 120.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():

@@ -3,12 +3,8 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +15,8 @@ from modeling_speech2face import code_of
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 from tests.fake_results import results
-from tests.local_hub import READ_TOKEN, TOKEN, LocalHub
+from tests.local_hub import READ_TOKEN, TOKEN, HubSession, LocalHub
+from tests.space_server import started
 from tests.test_remote_code import NO_PACKAGE
 from tests.test_speech_face_pairs import make_films
 from tests.tiny import tiny_pipeline
@@ -29,52 +26,6 @@ from training.publish import card_of, files_of, left_out, space_files
 
 REPO = "somebody/faces"
 SAID = ["--licence", "mit", "--trained-on", "Random numbers, of nobody, by nobody's right."]
-# Commands one after the other in a process whose libraries are imported for the local Hub.
-SESSION = """
-import contextlib, io, json, os, sys
-from training.publish import main
-for line in sys.stdin:
-    arguments, token = json.loads(line)
-    os.environ.pop("HF_TOKEN", None)
-    if token:
-        os.environ["HF_TOKEN"] = token
-    out, err, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(arguments)
-        except SystemExit as ended:
-            status = ended.code
-    print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
-"""
-
-
-class Session:
-    """Runs `training.publish` for a local Hub."""
-
-    def __init__(self, hub: LocalHub, home: Path):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SESSION],
-            cwd=ROOT,
-            env=hub.environment(home) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def publish(self, *arguments, token: str | None = TOKEN) -> tuple[int, str, str]:
-        """Status, output, and the last line of the errors: its sentence."""
-        call = [[str(argument) for argument in arguments], token]
-        self.process.stdin.write(json.dumps(call) + "\n")
-        self.process.stdin.flush()
-        status, out, err = json.loads(self.process.stdout.readline())
-        assert TOKEN not in out + err and READ_TOKEN not in out + err
-        return status, out, (err.strip().splitlines() or [""])[-1]
-
-    def end(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 def keep_results(folder: Path):
@@ -112,16 +63,15 @@ def hub():
 
 @pytest.fixture
 def session(hub, tmp_path):
-    session = Session(hub, tmp_path / "home")
-    yield session
-    session.end()
+    with HubSession(hub, tmp_path / "home") as session:
+        yield session
 
 
 @pytest.mark.slow
 def test_a_checkpoint_is_published_once_and_a_broken_upload_changes_nothing(
     hub, session, checkpoint, tmp_path
 ):
-    status, out, _ = session.publish(checkpoint, REPO, *SAID)
+    status, out, _ = session.command("training.publish", checkpoint, REPO, *SAID)
     assert status == 0 and out == f"{hub.url}/{REPO}: pushed\n"
     repo = hub.repos["model", REPO]
     assert not repo.private and len(repo.versions) == 2  # it began empty
@@ -139,7 +89,7 @@ def test_a_checkpoint_is_published_once_and_a_broken_upload_changes_nothing(
     assert all(f"]({sheet})" in card for sheet in sheets)
 
     # The same again makes no commit, and draws nothing.
-    status, out, _ = session.publish(checkpoint, REPO, *SAID)
+    status, out, _ = session.command("training.publish", checkpoint, REPO, *SAID)
     assert status == 0 and out == f"{hub.url}/{REPO}: nothing has changed\n"
     assert len(repo.versions) == 2
 
@@ -149,12 +99,12 @@ def test_a_checkpoint_is_published_once_and_a_broken_upload_changes_nothing(
     before = (repo.revision, dict(repo.versions[-1]))
     for request in ("PUT /lfs/.*", "POST .*/commit/main", "POST .*/objects/batch"):
         hub.breaks = {request: 403}
-        status, out, error = session.publish(other, REPO, *SAID)
+        status, out, error = session.command("training.publish", other, REPO, *SAID)
         assert status == 1 and not out, request
         assert error.startswith(f"the Hub refused {REPO}, and what was published there is as it")
         assert (repo.revision, repo.versions[-1]) == before
     hub.breaks = {}
-    status, out, _ = session.publish(other, REPO, *SAID)
+    status, out, _ = session.command("training.publish", other, REPO, *SAID)
     assert status == 0 and "pushed" in out and len(repo.versions) == 3
     gone = pushed - {p.relative_to(other).as_posix() for p in other.rglob("*") if p.is_file()}
     assert "normalized_decoder/config.json" in gone and not gone & repo.files()
@@ -206,7 +156,7 @@ def test_what_cannot_be_published_is_one_sentence(hub, session, checkpoint, tmp_
         ([coded, REPO, *SAID], TOKEN, "was saved with code: add --remote-code"),
         ([by_hand, REPO, *SAID], TOKEN, "names no licence: write `license: ...` into its head"),
     ):
-        status, out, error = session.publish(*arguments, token=token)
+        status, out, error = session.command("training.publish", *arguments, token=token)
         assert status == 2 and words in error and not out, (arguments, error)
     assert not hub.repos
 
@@ -247,29 +197,6 @@ def test_the_demos_card_says_where_it_is():
     assert f'Speech2FacePipeline.from_pretrained("{REPO}")' in card and "from_demo" not in card
     assert "![faces of nobody](a.png)" in card and f'"{REPO}", {{"trust_remote_code"' in card
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "apache-2.0"
-
-
-@contextmanager
-def started(arguments: list, cwd: Path, env: dict):
-    """A page that a process serves, until the block ends; its configuration."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    env = env | {"GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"}
-    server = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=env)
-    try:
-        for _ in range(600):
-            assert server.poll() is None, "the page ended"
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/config") as answer:
-                    yield json.load(answer)
-                    return
-            except OSError:
-                time.sleep(0.5)
-        pytest.fail("no answer within five minutes")
-    finally:
-        server.terminate()
-        server.wait()
 
 
 WITHOUT_THE_PACKAGE = (
@@ -330,16 +257,16 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     kept.save_pretrained(folder)
     measured = keep_results(folder)
     publish = [folder, REPO, *SAID, "--remote-code", "--space", "--private"]
-    status, out, _ = session.publish(*publish)
+    status, out, _ = session.command("training.publish", *publish)
     assert status == 0 and "give it a secret HF_TOKEN" in out
     assert out.count(": pushed\n") == 2 and f"{hub.url}/spaces/{REPO}: pushed" in out
     model, space = hub.repos["model", REPO], hub.repos["space", REPO]
     assert model.private and space.private and space.variables == {"SPEECH2FACE_CHECKPOINT": REPO}
     revisions = model.revision, space.revision
-    assert session.publish(*publish)[1].count("nothing has changed") == 2
+    assert session.command("training.publish", *publish)[1].count("nothing has changed") == 2
     assert (model.revision, space.revision) == revisions
     model.private = False
-    status, _, error = session.publish(*publish)
+    status, _, error = session.command("training.publish", *publish)
     assert status == 2 and f"{REPO} is public already: make it private" in error
     model.private = True
 
@@ -379,8 +306,9 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     hub.requests.clear()
     environment = hub.environment(tmp_path / "space") | space.variables
     environment.pop("PYTHONPATH", None)
-    with started([head["app_file"]], page, environment) as config:
-        texts = [str(part["props"].get("value")) for part in config["components"]]
+    with started([head["app_file"]], page, environment) as answer:
+        components = json.loads(answer)["components"]
+    texts = [str(part["props"].get("value")) for part in components]
     (table,) = [text for text in texts if "<caption>" in text]
     auc = measured.find(table="association", kind="embeddings", system="voice, 6 s", measure="auc")
     low, high = auc.interval

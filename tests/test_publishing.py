@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,54 +6,44 @@ import yaml
 
 from dataset_scripts.publishing import check_can_push, push_dataset, state_rights
 from dataset_scripts.speech_face_pairs import main
-from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
-from tests.local_hub import LocalHub
+from tests.local_hub import HubSession, LocalHub
 from tests.test_speech_face_pairs import make_films
 
 RIGHTS = "Everybody in it agreed in writing; the papers are in our archive."
-# Several commands in one process, whose libraries are imported for the local Hub.
-SESSION = """
-import contextlib, io, json, sys
-from dataset_scripts.speech_face_pairs import main
-from tests.fake_extraction import fake_extract
-said = []
-for arguments in json.loads(sys.argv[1]):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main(arguments, extract=fake_extract)
-    said.append([status, out.getvalue(), err.getvalue().splitlines()[-1:]])
-print(json.dumps(said))
-"""
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory, no_workers):
     folder = tmp_path_factory.mktemp("published")
     films = make_films(folder / "films", {f"{k}.mp4": f"person:p{k}" for k in range(9)})
-    arguments = ["folder", str(films), "--output", str(folder / "pairs"), "--workers", "1"]
+    arguments = ["folder", str(films), "--output", str(folder / "pairs")]
     assert main(arguments, extract=fake_extract) == 0
     return folder / "pairs"
 
 
-@pytest.fixture
-def hub():
+@pytest.fixture(scope="module")
+def site():
     with LocalHub() as hub:
         yield hub
 
 
-def command(hub: LocalHub, home: Path, *calls: list, token: str | None = "hf_x") -> list:
-    """Status, output and last line of the errors of each call."""
-    calls = [[str(word) for word in call] for call in calls]
-    done = subprocess.run(
-        [sys.executable, "-c", SESSION, json.dumps(calls)],
-        cwd=ROOT,
-        env=hub.environment(home, token),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def session(site, tmp_path_factory):
+    with HubSession(site, tmp_path_factory.mktemp("home")) as session:
+        yield session
+
+
+@pytest.fixture
+def hub(site):
+    """The site, on which nothing is yet."""
+    site.repos.clear()
+    site.contents.clear()
+    return site
+
+
+def command(session: HubSession, *arguments, **token) -> tuple[int, str, str]:
+    return session.command("tests.fake_extraction", *arguments, **token)
 
 
 def person_in(dataset: Path) -> str:
@@ -65,11 +53,12 @@ def person_in(dataset: Path) -> str:
     return pyarrow.parquet.read_table(file, columns=["speaker_id"])["speaker_id"][0].as_py()
 
 
-def test_a_data_set_goes_to_the_hub_and_back(hub, dataset, tmp_path):
+def test_a_data_set_goes_to_the_hub_and_back(hub, session, dataset, tmp_path):
     push = ["built", dataset, "--push-to-hub", "somebody/pairs", "--rights", RIGHTS]
     names = tmp_path / "names.txt"
     names.write_text(person_in(dataset))
-    first, again = command(hub, tmp_path, push, [*push, "--contact", "me@example.org"])
+    first = command(session, *push)
+    again = command(session, *push, "--contact", "me@example.org")
     assert first[0] == again[0] == 0 and f"{hub.url}/datasets/somebody/pairs\n" in first[1]
     repo = hub.repos["dataset", "somebody/pairs"]
     assert repo.private
@@ -84,19 +73,14 @@ def test_a_data_set_goes_to_the_hub_and_back(hub, dataset, tmp_path):
         "rows = [(r['pair_id'], r['face'].size, len(r['audio']['bytes'])) for r in parts]\n"
         "print(json.dumps([{split: len(whole[split]) for split in whole}, rows]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", load],
-        env=hub.environment(tmp_path),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    counts, rows = json.loads(done.stdout.splitlines()[-1])
+    status, out, errors = session.run(load)
+    assert status == 0, errors
+    counts, rows = json.loads(out.splitlines()[-1])
     assert sum(counts.values()) == 18 and len(rows) == counts["train"]
     assert all(size == [224, 224] and length > 1000 for _, size, length in rows)
 
     old = set(hub.contents)
-    (removed,) = command(hub, tmp_path, [*push, "--remove", names])
+    removed = command(session, *push, "--remove", names)
     assert removed[0] == 0 and "1 person and 0 videos were taken out" in removed[1]
     assert len(repo.versions) == 1  # the history, which held the person, is gone
     assert repo.files() == {path.name for path in dataset.iterdir()} - {"removed.json"}
@@ -105,29 +89,25 @@ def test_a_data_set_goes_to_the_hub_and_back(hub, dataset, tmp_path):
     assert all(person not in content for content in hub.contents.values())
 
 
-def test_public_only_if_it_is_said(hub, dataset, tmp_path):
+def test_public_only_if_it_is_said(hub, session, dataset):
     push = ["built", dataset, "--push-to-hub", "somebody/open", "--rights", RIGHTS]
-    shown, hidden = command(hub, tmp_path, [*push, "--public"], push)
+    shown, hidden = command(session, *push, "--public"), command(session, *push)
     assert shown[0] == 0 and not hub.repos["dataset", "somebody/open"].private
     assert hidden[0] == 1
-    assert hidden[2] == [
+    assert hidden[2] == (
         "speech_face_pairs: somebody/open is public already: add --public, or choose another name"
-    ]
+    )
     assert len(hub.repos["dataset", "somebody/open"].versions) == 2  # nothing was pushed
 
 
-def test_what_cannot_be_pushed_is_refused_before_any_work(hub, tmp_path):
+def test_what_cannot_be_pushed_is_refused_before_any_work(hub, session, tmp_path):
     films = make_films(tmp_path / "films", {"a.mp4": "person:anna"})
     start = ["folder", films, "--output", tmp_path / "pairs", "--push-to-hub"]
-    no_rights, tick, bad_name = command(
-        hub,
-        tmp_path,
-        [*start, "somebody/pairs"],
-        [*start, "somebody/pairs", "--rights", "yes"],
-        [*start, "some body/pairs!", "--rights", RIGHTS],
-    )
-    (stranger,) = command(hub, tmp_path, [*start, "somebody/pairs", "--rights", RIGHTS], token=None)
-    for (status, _, (error,)), words in (
+    no_rights = command(session, *start, "somebody/pairs")
+    tick = command(session, *start, "somebody/pairs", "--rights", "yes")
+    bad_name = command(session, *start, "some body/pairs!", "--rights", RIGHTS)
+    stranger = command(session, *start, "somebody/pairs", "--rights", RIGHTS, token=None)
+    for (status, _, error), words in (
         (no_rights, 'state with --rights "..." by what right they may be passed on'),
         (tick, 'state with --rights "..." by what right they may be passed on'),
         (bad_name, "is no name for a repository"),

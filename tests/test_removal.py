@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 from tests.test_speech_face_pairs import files_of, make_films
 
+pytestmark = pytest.mark.usefixtures("no_workers")
+
 FILMS = {f"{name}/{k}.mp4": f"person:{name}" for name in ("anna", "bert", "carl") for k in "01"}
 FILMS |= {f"{name}/0.mp4": f"person:{name}" for name in ("dora", "emil", "fred", "gert", "hans")}
 FILMS |= {"two.mp4": "person:anna person:bert", "anna/dark.mp4": "nobody", "x.mp4": "nobody"}
@@ -27,7 +29,7 @@ def films(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(films, tmp_path_factory):
+def whole(films, no_workers, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "pairs"
     assert build(films, output) == 0
     return output
@@ -39,7 +41,7 @@ def dataset(whole, tmp_path):
 
 
 def build(films: Path, output: Path, *options) -> int:
-    arguments = ["folder", films, "--speaker-folders", "--workers", 1, "--output", output]
+    arguments = ["folder", films, "--speaker-folders", "--output", output]
     return main([str(argument) for argument in [*arguments, *options]], extract=fake_extract)
 
 
@@ -190,7 +192,7 @@ def test_no_copy_takes_the_place_of_a_video_that_was_taken_out(tmp_path, monkeyp
 def test_persons_found_by_their_faces_stay_out_too(tmp_path):
     films = make_films(tmp_path / "films", {f"{k}.mp4": f"person:p{k // 2}" for k in range(8)})
     output = tmp_path / "pairs"
-    arguments = ["folder", str(films), "--output", str(output), "--workers", "1"]
+    arguments = ["folder", str(films), "--output", str(output)]
     assert main(arguments, extract=fake_extract) == 0
     row = rows_of(output)[0]
     remove_from_dataset(output, [row["speaker_id"]])

@@ -5,11 +5,6 @@ import io
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +24,7 @@ from space.page.gallery import FOLDER, SIDE, Gallery
 from space.page.limits import Refusal, Settings, checked_settings
 from space.page.marks import SHOWN_SIDE, with_visible_mark
 from space.page.results import VoiceResult, data_uri, results_page
+from tests.space_server import started
 from tests.test_house import all_requirements, pins, requirements
 from tests.tiny import tiny_pipeline
 
@@ -300,29 +296,6 @@ def test_it_starts_by_itself_with_the_bundled_weights(where, tmp_path):
         shutil.copytree(ROOT / "space", tmp_path, dirs_exist_ok=True)
         shutil.copytree(ROOT / "modeling_speech2face", tmp_path / "modeling_speech2face")
         command, folder = ["app.py"], tmp_path
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {**os.environ, "GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"}
-    environment.pop("PYTHONPATH", None)
-    server = subprocess.Popen(
-        [sys.executable, *command],
-        cwd=folder,
-        env=environment,
-    )
-    try:
-        for _ in range(600):
-            assert server.poll() is None, "the server ended"
-            try:
-                with urllib.request.urlopen(
-                    f"http://127.0.0.1:{port}/config", timeout=60
-                ) as answer:
-                    page = answer.read()
-                assert b"Draw faces" in page and b"invented speakers" in page  # their figures
-                return
-            except OSError:
-                time.sleep(0.5)
-        pytest.fail("no answer within five minutes")
-    finally:
-        server.terminate()
-        server.wait()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with started(command, folder, environment) as page:
+        assert "Draw faces" in page and "invented speakers" in page  # their figures

@@ -24,6 +24,8 @@ from dataset_scripts.units import Unit, UnitWork, unit_name
 from tests.conftest import ROOT
 from tests.fake_extraction import fake_extract
 
+pytestmark = pytest.mark.usefixtures("no_workers")
+
 PERSONS = "anna bert carl dora emil fred gert hans ines jane".split()
 FILMS = {f"{name}/{k}.mp4": f"person:{name}" for name in PERSONS for k in range(2)}
 FILMS |= {
@@ -43,9 +45,7 @@ def make_films(folder: Path, films: dict[str, str] = FILMS) -> Path:
 
 
 def build(*arguments) -> int:
-    arguments = [str(argument) for argument in arguments]
-    one = [] if arguments[:1] in ([], ["built"]) or "--workers" in arguments else ["--workers", "1"]
-    return main([*arguments, *one], extract=fake_extract)
+    return main([str(argument) for argument in arguments], extract=fake_extract)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -70,10 +70,10 @@ def films(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def built(films, tmp_path_factory):
+def built(films, no_workers, tmp_path_factory):
     """The films as a data set, persons found by their faces."""
     output = tmp_path_factory.mktemp("built") / "pairs"
-    assert build("folder", films, "--output", output, "--workers", 1, "--licence", "CC0-1.0") == 0
+    assert build("folder", films, "--output", output, "--licence", "CC0-1.0") == 0
     return output
 
 
@@ -280,7 +280,7 @@ def test_a_finished_data_set_is_kept(films, built, tmp_path, capsys):
 
 def test_new_videos_go_into_a_new_folder_and_move_nobody(built, tmp_path, capsys):
     films = make_films(tmp_path / "films", FILMS | {"new.mp4": "person:anna person:zoe"})
-    arguments = ["folder", films, "--licence", "CC0-1.0", "--workers", 2]
+    arguments = ["folder", films, "--licence", "CC0-1.0"]
     assert build(*arguments, "--output", built) == 1
     assert f"build a new folder with --known {built}" in capsys.readouterr().err
     output = tmp_path / "more"
@@ -441,13 +441,12 @@ def test_bad_commands_are_refused_in_one_sentence(films, tmp_path, capsys):
 
 
 def test_a_stopped_run_says_how_to_go_on(tmp_path):
-    films = make_films(tmp_path / "films", {f"{k}.mp4": 100 * "slow " for k in range(8)})
+    films = make_films(tmp_path / "films", {f"{k}.mp4": "begin" + 100 * " slow" for k in range(8)})
     output = tmp_path / "pairs"
     command = [sys.executable, "-m", "tests.fake_extraction", "folder", films, "--output", output]
     run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0)
-    while run.poll() is None and not any(output.glob("unfinished-*/videos")):
+    while run.poll() is None and not any(films.glob("*.begun")):
         time.sleep(0.01)
-    time.sleep(2)
     for _ in range(2):  # Python may lose one, where it cannot raise
         os.killpg(run.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):

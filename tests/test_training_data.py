@@ -175,6 +175,7 @@ def test_unknown_keys_are_refused(tmp_path):
             "voice_teacher: dvector",
             "unknown voice teacher 'dvector': choose among ge2e, campplus, xvector",
         ),
+        ("{losses: {voice_parameters: 1}, batch_size: 1}", "batch: set batch_size to 2 or more"),
         ("voice_teacher: xvector", "xvector needs a model: write voice_teacher: {backend: xvec"),
         ("voice_teacher: {backend: ge2e, model: x}", "ge2e brings its own: name no model"),
         ("voice_teacher: {name: ge2e}", "unknown key 'name' in config.yaml: voice_teacher"),

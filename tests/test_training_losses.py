@@ -109,6 +109,11 @@ def test_feature_l1_looks_through_the_decoders_first_layer():
     torch.testing.assert_close(predicted.grad, scale * torch.tensor([[1.0, -2.0]]))
 
 
+def test_voice_parameters_by_hand():
+    heard, stated = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, -1.0]])
+    assert losses.voice_parameters_loss(heard, stated).item() == pytest.approx((1 + 9) / 4)
+
+
 def test_classifier_distillation_by_hand():
     # At T = 2, logits 2 ln 3 and 0 are probabilities 3/4 and 1/4; two zeros are 1/2 and 1/2.
     sure, unsure = torch.tensor([[2 * math.log(3), 0.0]]), torch.zeros(1, 2)

@@ -7,11 +7,12 @@ was interrupted before it.
 
 import argparse
 import dataclasses
+import itertools
 import math
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,16 @@ class Meter:
         yield
         self.steps, self.seconds = self.steps + 1, self.seconds + time.perf_counter() - start
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around what asks for a batch."""
-        start = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - start
+    def waiting_for(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches; the time that each takes to come is waiting."""
+        batches = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
 
     def read(self, device: torch.device) -> dict[str, float]:
         """Samples a second of all processes, share of the time spent waiting, memory; starts anew.
@@ -298,6 +303,44 @@ def optimizer_of(
     )
 
 
+def take_step(
+    accelerator: Any,
+    config: Training,
+    module: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    coming: Iterator[Any],
+    loss_of: Callable[[torch.nn.Module, Any], dict[str, torch.Tensor]],
+) -> tuple[dict[str, float], float]:
+    """One step of a module: the gradients of its batches, together, and what they change.
+
+    Args:
+        accelerator: of the run.
+        config: of the run.
+        module: to train.
+        optimizer: of its parameters.
+        coming: the batches, of which a step takes the next `config.gradient_accumulation`.
+        loss_of: takes the module and a batch; returns losses by name, of which "loss" is what is
+            minimised.
+
+    Returns:
+        The last batch's losses, and the norm of the gradient.
+
+    Raises:
+        FloatingPointError: at a loss or a gradient that is not finite, which is not learnt.
+    """
+    for batch in itertools.islice(coming, config.gradient_accumulation):
+        with accelerator.accumulate(module):
+            losses = loss_of(module, batch)
+            check_finite(losses["loss"].item(), "the loss is")  # its gradient can end the process
+            accelerator.backward(losses["loss"])
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(module.parameters(), config.max_grad_norm)
+                check_finite(float(norm), "the gradient is")
+            optimizer.step()
+            optimizer.zero_grad()
+    return {name: value.item() for name, value in losses.items()}, float(norm)
+
+
 def average_of(config: Training, module: torch.nn.Module) -> Any:
     """The averaged weights of a module in training, a diffusers `EMAModel`."""
     from diffusers.training_utils import EMAModel
@@ -341,6 +384,12 @@ def log_sheet(accelerator: Any, config: Training, sheet: np.ndarray, step: int) 
 def steps_to_go(progress: Progress, config: Training, stop_at_step: int | None) -> Iterator[int]:
     """The steps that are left, from 0."""
     yield from range(progress.step, min(config.steps, stop_at_step or config.steps))
+
+
+def batches_to_go(progress: Progress, config: Training) -> range:
+    """The numbers of the batches that are left; each step takes `gradient_accumulation`."""
+    size = config.gradient_accumulation
+    return range(progress.step * size, config.steps * size)
 
 
 def run_command(

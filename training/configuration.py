@@ -55,6 +55,7 @@ class VoiceEncoderLosses:
         normalised_l2: squared distance between unit vectors.
         info_nce: symmetric InfoNCE within the batch.
         distillation: one minus the cosine to the voice teacher's embedding.
+        voice_parameters: squared error of what the data set states of the voice.
         feature_l1: difference of what `feature_decoder`'s first layer makes of the embeddings,
             summed over its features.
         classifier_distillation: cross-entropy between the classifications of true and predicted
@@ -72,6 +73,7 @@ class VoiceEncoderLosses:
     normalised_l2: float = 0.0
     info_nce: float = 0.1
     distillation: float = 0.0
+    voice_parameters: float = 0.0
     feature_l1: float = 0.0
     classifier_distillation: float = 0.0
     am_softmax: float = 0.0
@@ -258,6 +260,11 @@ class VoiceEncoderTraining(Training):
             raise ValueError(
                 "a voice_teacher is named but losses.distillation is 0: give it a weight, or name "
                 "no teacher"
+            )
+        if self.batch_size == 1 and (self.losses.distillation or self.losses.voice_parameters):
+            raise ValueError(
+                "losses.distillation and losses.voice_parameters standardise over the batch: set "
+                "batch_size to 2 or more"
             )
         if self.losses.feature_l1 and self.feature_decoder is None:
             raise ValueError(

@@ -1,9 +1,9 @@
 """The losses of the voice encoder and of the decoders, each with its formula and source.
 
-Letters: B batch, D size of the embedding, V of the voice teacher's, C speakers of the training set
-(classes), S side of a face, L landmarks. `predicted` and `target` are (B, D) centred embeddings
-where nothing else is said: the teacher's mean over the training faces is already subtracted
-(DESIGN: a constant would otherwise look like a good answer).
+Letters: B batch, D size of the embedding, V of the voice teacher's, P parameters of a voice, C
+speakers of the training set (classes), S side of a face, L landmarks. `predicted` and `target` are
+(B, D) centred embeddings where nothing else is said: the teacher's mean over the training faces is
+already subtracted (DESIGN: a constant would otherwise look like a good answer).
 """
 
 from collections.abc import Callable
@@ -102,6 +102,20 @@ def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
         the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., 1710.10467).
     """
     return cosine_loss(predicted_voice, teacher_voice)
+
+
+def voice_parameters_loss(predicted: Tensor, stated: Tensor) -> Tensor:
+    """Squared error of what a head hears of how the voice was made, mean over B and P.
+
+    Args:
+        predicted: (B, P), from an auxiliary head that does not ship.
+        stated: (B, P), standardised within a gender, so that guessing the mean scores 1.
+
+    Returns:
+        Scalar, at least 0. Source: related tasks as an inductive bias, Caruana, "Multitask
+        learning", Machine Learning 28, 1997.
+    """
+    return F.mse_loss(predicted, stated)
 
 
 def feature_l1_loss(

@@ -5,6 +5,7 @@ width of what the UNet sees.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from training.checkpoints import (
     StopRequest,
     average_of,
     averaged,
-    check_finite,
+    batches_to_go,
     failures_explained,
     log_sheet,
     optimizer_of,
@@ -29,6 +30,7 @@ from training.checkpoints import (
     seed_of_step,
     set_learning_rate,
     steps_to_go,
+    take_step,
 )
 from training.configuration import DiffusionTraining, FaceDecoderTraining
 from training.data import Pairs, centred, load_pairs, rows_of_batch
@@ -127,29 +129,20 @@ def fit(
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
     recent: list[dict[str, float]] = []
     meter = Meter(config.batch_size * config.gradient_accumulation * accelerator.num_processes)
+    numbers = batches_to_go(progress, config)
+    coming = meter.waiting_for(batches(number, accelerator.device) for number in numbers)
     with StopRequest() as stop, failures_explained(config, progress):
         for step in steps_to_go(progress, config, stop_at_step):
             torch.manual_seed(seed_of_step(config.seed, step, accelerator.process_index))
             rate = set_learning_rate(optimizer, config, step)
             decoder.train()
+            loss_of_step = partial(loss_of, step=step)
             with meter.step():
-                for part in range(config.gradient_accumulation):
-                    with meter.waiting():
-                        number = step * config.gradient_accumulation + part
-                        batch = batches(number, accelerator.device)
-                    with accelerator.accumulate(decoder):
-                        losses = loss_of(decoder, batch, step)
-                        check_finite(losses["loss"].item(), "the loss is")
-                        accelerator.backward(losses["loss"])
-                        if accelerator.sync_gradients:
-                            norm = accelerator.clip_grad_norm_(
-                                decoder.parameters(), config.max_grad_norm
-                            )
-                            check_finite(float(norm), "the gradient is")
-                        optimizer.step()
-                        optimizer.zero_grad()
+                losses, norm = take_step(
+                    accelerator, config, decoder, optimizer, coming, loss_of_step
+                )
                 average.step(decoder.parameters())
-            recent.append({name: value.item() for name, value in losses.items()})
+            recent.append(losses)
             progress.step = step + 1
             bar.update()
 
@@ -157,7 +150,7 @@ def fit(
             if progress.step % config.log_every == 0:
                 means = {name: np.mean([r[name] for r in recent]) for name in recent[0]}
                 bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-                means |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                means |= {"learning_rate": rate, "gradient_norm": norm}
                 accelerator.log(means | meter.read(accelerator.device), progress.step)
                 recent.clear()
             if progress.step % config.sample_every == 0 and accelerator.is_main_process:

@@ -22,7 +22,7 @@ from training.checkpoints import (
     StopRequest,
     average_of,
     averaged,
-    check_finite,
+    batches_to_go,
     failures_explained,
     log_sheet,
     optimizer_of,
@@ -32,6 +32,7 @@ from training.checkpoints import (
     seed_of_step,
     set_learning_rate,
     steps_to_go,
+    take_step,
 )
 from training.configuration import NormalizedDecoderTraining
 from training.data import Pairs, centred, rows_of_batch
@@ -86,29 +87,17 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
     recent: list[dict[str, float]] = []
     meter = Meter(config.batch_size * config.gradient_accumulation * accelerator.num_processes)
+    numbers = batches_to_go(progress, config)
+    coming = meter.waiting_for(batches(number, accelerator.device) for number in numbers)
     with StopRequest() as stop, failures_explained(config, progress):
         for step in steps_to_go(progress, config, stop_at_step):
             torch.manual_seed(seed_of_step(config.seed, step, accelerator.process_index))
             rate = set_learning_rate(optimizer, config, step)
             decoder.train()
             with meter.step():
-                for part in range(config.gradient_accumulation):
-                    with meter.waiting():
-                        number = step * config.gradient_accumulation + part
-                        batch = batches(number, accelerator.device)
-                    with accelerator.accumulate(decoder):
-                        losses = loss_of(decoder, batch)
-                        check_finite(losses["loss"].item(), "the loss is")
-                        accelerator.backward(losses["loss"])
-                        if accelerator.sync_gradients:
-                            norm = accelerator.clip_grad_norm_(
-                                decoder.parameters(), config.max_grad_norm
-                            )
-                            check_finite(float(norm), "the gradient is")
-                        optimizer.step()
-                        optimizer.zero_grad()
+                losses, norm = take_step(accelerator, config, decoder, optimizer, coming, loss_of)
                 average.step(decoder.parameters())
-            recent.append({name: value.item() for name, value in losses.items()})
+            recent.append(losses)
             progress.step = step + 1
             bar.update()
 
@@ -116,7 +105,7 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
             if progress.step % config.log_every == 0:
                 means = {name: np.mean([r[name] for r in recent]) for name in recent[0]}
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
-                means |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                means |= {"learning_rate": rate, "gradient_norm": norm}
                 accelerator.log(means | meter.read(accelerator.device), progress.step)
                 recent.clear()
             if accelerator.is_main_process:

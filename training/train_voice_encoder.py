@@ -1,7 +1,7 @@
 """Trains a voice encoder: `accelerate launch -m training.train_voice_encoder CONFIG.yaml`.
 
-Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, C speakers of
-the training set.
+Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, P parameters of
+a voice, C speakers of the training set.
 """
 
 import json
@@ -20,8 +20,8 @@ from training.checkpoints import (
     Meter,
     Progress,
     StopRequest,
+    batches_to_go,
     begins,
-    check_finite,
     configuration_of,
     failures_explained,
     optimizer_of,
@@ -31,28 +31,33 @@ from training.checkpoints import (
     seed_of_step,
     set_learning_rate,
     steps_to_go,
+    take_step,
     training_parser,
 )
 from training.configuration import VoiceEncoderTraining
 from training.data import SPLITS, Pairs, check_same_teacher, load_pairs
 from training.hub import check_can_push
+from training.stated_voices import StatedVoices
 from training.streaming import stream_pairs
 from training.voice_batches import VoiceBatches, in_order
 from training.voice_encoder_hub import push, write_card
 from training.voice_validation import figure_named, figures_of, in_words, predict, validate
 
+HEADS = ("voice_head", "parameter_head", "speaker_weights")  # the student's own, not the model's
+
 
 class VoiceStudent(nn.Module):
     """The voice encoder, and beside it what only its losses need and is not shipped.
 
-    The head that copies the voice teacher, and AM-softmax's class weights. These are learnt, as in
-    their paper, and start as the speakers' prototypes: from the first step a voice is drawn to
-    where its face is. Either exists only if its loss is used, since DDP waits for the gradient of
-    every parameter.
+    The head that copies the voice teacher, the one that hears how the voice was made, and
+    AM-softmax's class weights. These are learnt, as in their paper, and start as the speakers'
+    prototypes: from the first step a voice is drawn to where its face is. Each exists only if its
+    loss is used, since DDP waits for the gradient of every parameter.
 
     Args:
         model: a `Speech2FaceModel`.
         voice_embedding_size: V, or None without a voice teacher.
+        num_voice_parameters: P, or None without that loss.
         prototypes: (C, D), of which AM-softmax's class weights are a copy; None without that loss.
     """
 
@@ -60,29 +65,42 @@ class VoiceStudent(nn.Module):
         self,
         model: nn.Module,
         voice_embedding_size: int | None,
+        num_voice_parameters: int | None = None,
         prototypes: Tensor | None = None,
     ):
         super().__init__()
         self.model = model
-        self.voice_head = (
-            nn.Linear(model.pooled_size, voice_embedding_size) if voice_embedding_size else None
-        )
+        self.voice_head = _head(model.pooled_size, voice_embedding_size)
+        self.parameter_head = _head(model.pooled_size, num_voice_parameters)
         self.speaker_weights = None if prototypes is None else nn.Parameter(prototypes.clone())
 
     def forward(self, input_values: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Normalised speech (B, T) to face embeddings (B, D), and what the losses' own parts say.
 
-        That is "voice" (B, V), the voice embeddings, and "speakers" (B, C), the cosines of the face
-        embeddings and the class weights.
+        That is "voice" (B, V), the voice embeddings, "voice_parameters" (B, P), and "speakers"
+        (B, C), the cosines of the face embeddings and the class weights.
         """
         output = self.model(input_values)
         face, heads = output.face_embeddings, {}
         if self.voice_head is not None:
             heads["voice"] = self.voice_head(output.pooled)
+        if self.parameter_head is not None:
+            heads["voice_parameters"] = self.parameter_head(output.pooled)
         if self.speaker_weights is not None:
             with torch.autocast(face.device.type, enabled=False):  # in bf16 1 is next to 0.996
                 heads["speakers"] = losses.cosines(face.float(), self.speaker_weights)
         return face, heads
+
+
+def _head(pooled_size: int, outputs: int | None) -> nn.Module | None:
+    """A linear head, or None without outputs.
+
+    What voices share is many times what they differ in: pooled features are standardised first, or
+    a linear layer would learn slowly.
+    """
+    if outputs is None:
+        return None
+    return nn.Sequential(nn.BatchNorm1d(pooled_size, affine=False), nn.Linear(pooled_size, outputs))
 
 
 def train(
@@ -126,14 +144,20 @@ def train(
         config, pairs, voices, accelerator.process_index, accelerator.num_processes
     )
     references = load_references(config, pairs, accelerator.device)
-    parts_of_step = config.gradient_accumulation
-    meter = Meter(config.batch_size * parts_of_step * accelerator.num_processes)
+    meter = Meter(config.batch_size * config.gradient_accumulation * accelerator.num_processes)
+    numbers = batches_to_go(progress, config)
+    coming = meter.waiting_for(in_order(batches, numbers, accelerator.device))
+
+    def loss_of(student: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        predicted, heads = student(batch["input_values"])  # (B, D), ...
+        parts = weighted_losses(config, predicted, heads, batch, references)
+        return {f"loss/{name}": part for name, part in parts.items()} | {
+            "loss": sum(parts.values())
+        }
 
     # 2. Steps
     bar = tqdm(total=config.steps, initial=progress.step, disable=not accelerator.is_main_process)
     with StopRequest() as stop, failures_explained(config, progress):
-        first, last = progress.step * parts_of_step, config.steps * parts_of_step
-        coming = in_order(batches, first, last, accelerator.device)
         to_go = () if _is_done(progress, config) else steps_to_go(progress, config, stop_at_step)
         for step in to_go:
             # NumPy's too: transformers draws SpecAugment's masks with it
@@ -141,28 +165,15 @@ def train(
             rate = set_learning_rate(optimizer, config, step)
             student.train()
             with meter.step():
-                for _ in range(parts_of_step):
-                    with meter.waiting():
-                        batch = next(coming)
-                    with accelerator.accumulate(student):
-                        predicted, heads = student(batch["input_values"])  # (B, D), ...
-                        parts = weighted_losses(config, predicted, heads, batch, references)
-                        accelerator.backward(sum(parts.values()))
-                        if accelerator.sync_gradients:
-                            norm = accelerator.clip_grad_norm_(
-                                student.parameters(), config.max_grad_norm
-                            )
-                            check_finite(float(norm), "the gradient is")
-                        optimizer.step()
-                        optimizer.zero_grad()
+                values, norm = take_step(accelerator, config, student, optimizer, coming, loss_of)
             progress.step = step + 1
             bar.update()
 
             # 3. What a person watches, and what a killed run needs
             if progress.step % config.log_every == 0:
-                values = {f"loss/{name}": value.item() for name, value in parts.items()}
-                bar.set_postfix({name[5:]: f"{value:.3f}" for name, value in values.items()})
-                values |= {"learning_rate": rate, "gradient_norm": float(norm)}
+                shown = {name.removeprefix("loss/"): f"{v:.3f}" for name, v in values.items()}
+                bar.set_postfix(shown)
+                values |= {"learning_rate": rate, "gradient_norm": norm}
                 accelerator.log(values | meter.read(accelerator.device), progress.step)
             best = False
             if progress.step % config.validate_every == 0:
@@ -215,7 +226,7 @@ def learning_rates_of(config: VoiceEncoderTraining) -> dict[str, float]:
 
 def name_in_student(part: str) -> str:
     """A part of the model, as the student's parameters name it; heads are the student's own."""
-    return part if part in ("voice_head", "speaker_weights") else f"model.{part}"
+    return part if part in HEADS else f"model.{part}"
 
 
 def freeze(student: VoiceStudent, parts: Sequence[str]) -> None:
@@ -268,6 +279,7 @@ def build_student(
     student = VoiceStudent(
         model,
         None if voices is None else voices.shape[1],
+        len(StatedVoices(pairs).names) if config.losses.voice_parameters else None,
         speaker_prototypes(pairs) if config.losses.am_softmax else None,
     )
     freeze(student, config.frozen)
@@ -435,6 +447,9 @@ def weighted_losses(
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
         "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
         "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
+        "voice_parameters": lambda: losses.voice_parameters_loss(
+            heads["voice_parameters"], batch["voice_parameters"]
+        ),
         "feature_l1": lambda: losses.feature_l1_loss(
             predicted, target, references.feature_decoder.features
         ),

@@ -1,6 +1,7 @@
 """Training batches of the voice encoder, each a pure function of (seed, its number).
 
-Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's.
+Letters: B batch, T samples, D size of the face embedding, V of the voice teacher's, P
+parameters of a voice.
 """
 
 import signal
@@ -15,6 +16,7 @@ from training.checkpoints import seed_of_step
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, centred, speakers_of_batch
 from training.expected_faces import ExpectedFaces
+from training.stated_voices import StatedVoices
 from training.streaming import StreamedPairs, StreamOrder
 
 
@@ -45,14 +47,19 @@ class VoiceBatches:
         self.process, self.processes = process, processes
         self.rows = pairs.pairs_of_speakers()
         self.centred = centred(pairs, pairs)
-        self.expected = ExpectedFaces(pairs) if config.targets == "expected_face" else None
+        expects = config.targets == "expected_face"
+        self.stated = StatedVoices(pairs) if expects or config.losses.voice_parameters else None
+        self.expected = ExpectedFaces(pairs, self.stated) if expects else None
         self.readers = max(1, config.workers)  # of this process, each with its own row groups
         self.order = None
         if isinstance(pairs, StreamedPairs):
             self.order = StreamOrder(config.seed, pairs, processes * self.readers)
 
     def __call__(self, number: int) -> dict[str, Tensor]:
-        """Batch `number`: input_values (B, T), target (B, D), speakers (B,), voice (B, V)."""
+        """Batch `number`: input_values (B, T), target (B, D), speakers (B,), and what losses want.
+
+        That is voice (B, V) and voice_parameters (B, P).
+        """
         config, pairs = self.config, self.pairs
         heard, seen, number, rng = self._choose(number)
         most = config.augmentation.speed if config.augmentation else 0.0
@@ -77,6 +84,8 @@ class VoiceBatches:
         }
         if self.voices is not None:
             batch["voice"] = torch.from_numpy(self.voices[heard])
+        if config.losses.voice_parameters:
+            batch["voice_parameters"] = torch.from_numpy(self.stated.standardised(heard, speeds))
         return batch
 
     def _choose(self, number: int) -> tuple[np.ndarray, np.ndarray, int, np.random.Generator]:
@@ -95,21 +104,20 @@ class VoiceBatches:
 
 
 def in_order(
-    batches: VoiceBatches, first: int, last: int, device: torch.device
+    batches: VoiceBatches, numbers: range, device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
-    """Batches `first` to `last` - 1 on a device, made ahead by `config.workers` processes.
+    """Batches on a device, made ahead by `config.workers` processes.
 
     Args:
         batches: makes each.
-        first: number of the first.
-        last: number after the last.
+        numbers: of the batches.
         device: where they are needed.
     """
     workers = batches.config.workers
     loader = torch.utils.data.DataLoader(
-        NumberedBatches(batches, last),
+        NumberedBatches(batches, numbers.stop),
         batch_size=None,  # each item is a whole batch
-        sampler=range(first, last),
+        sampler=numbers,
         num_workers=workers,
         worker_init_fn=_leave_signals,
         pin_memory=device.type == "cuda",

@@ -126,8 +126,9 @@ def main_systems(results: Results, kind: str, table: str | None = None) -> list[
             differences if None.
     """
     longest: dict[str, tuple[float, str]] = {}
-    for record in results.select(kind=kind, role="system"):
-        if record.table != table and (table or record.table in (*APART, "diversity", "voices")):
+    where = {"table": table} if table else {}
+    for record in results.select(kind=kind, role="system", **where):
+        if not table and record.table in (*APART, "diversity", "voices"):
             continue
         match = re.search(r", (\d+(?:\.\d+)?) s$", record.system)
         bare = record.system[: match.start()] if match else record.system
