@@ -163,5 +163,5 @@ def test_the_ways_of_a_voice_encoder_are_compared_with_transformers(capsys):
         "onnxruntime, int8",
     ]
     assert all(cosine > 0.9999 for name, cosine in least.items() if "int8" not in name)
-    assert all(0.99 < cosine < 1 for name, cosine in least.items() if "int8" in name)
+    assert all(cosine > 0.99 for name, cosine in least.items() if "int8" in name)
     assert "medians of 2 rounds, 2 recordings" in lines and "between recordings" in lines
