@@ -1,11 +1,15 @@
-"""Ways to run a voice encoder of base size: `python -m tests.benchmarks.voice_encoder`.
+"""Ways to run a voice encoder: `python -m tests.benchmarks.voice_encoder`.
 
-6 s of speech, one clip, random weights. All ways take turns in one run, beside plain `transformers`
-in float32, whose hidden layers they have to agree with: the ratio of the times is what counts, and
-a way that changes the embedding is none.
+Of wav2vec2-base's size with random weights, or a checkpoint's. Every round takes the next
+recording, cut or looped to 6 s, and all ways take turns at it, beside plain `transformers` in
+float32, whose embedding they have to give: the ratio of the times is what counts, and a way that
+changes the embedding is none. The recordings in `samples/` are two; for more, pass others:
+
+    python -m tests.benchmarks.voice_encoder --voices data/librispeech/*/*.flac --rounds 24
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -18,7 +22,15 @@ from torch import nn
 
 from tests.benchmarks.pipeline import ROOT, SPEECH_SECONDS
 
-RATE = 16000  # Hz
+PLAIN = "plain transformers, fp32"
+WAYS = {
+    "model": "Speech2FaceModel",
+    "compile": "torch.compile",
+    "torch-int8": "torch, int8 linear layers",
+    "onnx": "onnxruntime, fp32",
+    "onnx-int8": "onnxruntime, int8",
+}
+Way = Callable[[torch.Tensor], np.ndarray]  # input values (1, samples) to an embedding (D,)
 
 
 def build_model(tiny: bool):
@@ -35,101 +47,122 @@ def build_model(tiny: bool):
     return Speech2FaceModel(Speech2FaceConfig(voice_encoder_config=backbone)).eval()
 
 
-def ways(
-    model, values: torch.Tensor, folder: Path, with_compiled: bool
-) -> dict[str, Callable[[], np.ndarray]]:
-    """Functions that embed the clip; the first is plain `transformers` and the model's own head."""
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+class _Plain(nn.Module):
+    """The backbone as `transformers` runs it, and what the model makes of its layers."""
 
-    from training.export_onnx import export_onnx
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
 
-    @torch.inference_mode()
-    def of(network: nn.Module) -> np.ndarray:
-        return network(values).face_embeddings.numpy()
+    def forward(self, values: torch.Tensor):
+        from modeling_speech2face.modeling_speech2face import Speech2FaceOutput
 
-    class Plain(nn.Module):
-        """The backbone as `transformers` runs it, and what the model makes of its layers."""
+        layers = self.model.voice_encoder(values, output_hidden_states=True).hidden_states
+        weights = self.model.layer_scores.softmax(dim=0)
+        hidden = sum(w * layer for w, layer in zip(weights, layers, strict=True))
+        return Speech2FaceOutput(self.model.projection(self.model.pooling(hidden, None)))
 
-        def forward(self, values):
-            layers = model.voice_encoder(values, output_hidden_states=True).hidden_states
-            weights = model.layer_scores.softmax(dim=0)
-            hidden = sum(w * layer for w, layer in zip(weights, layers, strict=True))
-            output = model.projection(model.pooling(hidden, None))
-            return type("Output", (), {"face_embeddings": output})
 
-    fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
-    export_onnx(model, fp32)
-    graph = onnx.load(fp32)
-    del graph.graph.value_info[:]  # shapes that the quantiser would find again, and dispute
-    quantize_dynamic(
-        graph, int8, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"], per_channel=True
-    )
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = torch.get_num_threads()
+def ways(model, names: Sequence[str], folder: Path) -> dict[str, Way]:
+    """Functions that embed a clip; the first is plain `transformers` and the model's own head."""
 
-    def by_onnx(path: Path) -> Callable[[], np.ndarray]:
+    def by_torch(network: nn.Module) -> Way:
+        return torch.inference_mode()(lambda values: network(values).face_embeddings[0].numpy())
+
+    def by_onnx(int8: bool) -> Way:
+        import onnxruntime
+
+        from training.export_onnx import export_onnx
+
+        path = folder / f"{int8}.onnx"
+        export_onnx(model, path, int8)
+        threads = onnxruntime.SessionOptions()
+        threads.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(str(path), threads)
-        inputs = {"input_values": values.numpy()}
-        if len(session.get_inputs()) == 2:
-            inputs["attention_mask"] = np.ones(values.shape, np.int64)
-        return lambda: session.run(None, inputs)[0]
 
-    quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    plain, compiled = Plain(), torch.compile(model)
-    return {
-        "plain transformers, fp32": lambda: of(plain),
-        "Speech2FaceModel": lambda: of(model),
-        **({"torch.compile": lambda: of(compiled)} if with_compiled else {}),
-        "torch, int8 linear layers": lambda: of(quantised),
-        "onnxruntime, fp32": by_onnx(fp32),
-        "onnxruntime, int8 products": by_onnx(int8),
+        def embed(values: torch.Tensor) -> np.ndarray:
+            inputs = {"input_values": values.numpy()}
+            if len(session.get_inputs()) == 2:
+                inputs["attention_mask"] = np.ones(values.shape, np.int64)
+            return session.run(None, inputs)[0][0]
+
+        return embed
+
+    def in_int8() -> nn.Module:
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+    make = {
+        "model": lambda: by_torch(model),
+        "compile": lambda: by_torch(torch.compile(model)),
+        "torch-int8": lambda: by_torch(in_int8()),
+        "onnx": lambda: by_onnx(int8=False),
+        "onnx-int8": lambda: by_onnx(int8=True),
     }
+    return {PLAIN: by_torch(_Plain(model)), **{WAYS[name]: make[name]() for name in names}}
 
 
-def measure(functions: dict[str, Callable], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds of each, by the clock and of the processor; they take turns.
+def measure(functions: dict[str, Way], clips: Sequence[torch.Tensor]) -> dict[str, tuple]:
+    """For each way the seconds by the clock, those of the processor, and the embeddings of `clips`.
 
-    On a busy machine, look at the processor's: it leaves out what others took.
+    The ways take turns. On a busy machine, look at the processor's seconds: they leave out what
+    others took.
     """
-    times = {name: [] for name in functions}
-    for _ in range(rounds):
+    found = {name: [] for name in functions}
+    for function in functions.values():
+        function(clips[0])  # warm
+    for clip in clips:
         for name, function in functions.items():
             clock, processor = time.perf_counter(), time.process_time()
-            function()
-            times[name].append((time.perf_counter() - clock, time.process_time() - processor))
-    return {name: tuple(map(statistics.median, zip(*t, strict=True))) for name, t in times.items()}
+            embedding = function(clip)
+            found[name].append(
+                (time.perf_counter() - clock, time.process_time() - processor, embedding)
+            )
+    return {name: tuple(zip(*rows, strict=True)) for name, rows in found.items()}
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of every row of `a` with every row of `b`."""
+    a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (a, b))
+    return a @ b.T
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--checkpoint", help="instead of random weights: a folder or a Hub name")
     parser.add_argument("--tiny", action="store_true", help="a tiny model, for tests")
-    parser.add_argument("--no-compile", action="store_true", help="without torch.compile")
+    parser.add_argument("--voices", nargs="+", help="recordings; default: samples/")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="default: all")
     options = parser.parse_args(arguments)
 
     from modeling_speech2face import load_audio
+    from training.export_onnx import load_encoder
 
-    model = build_model(options.tiny)
-    speech = load_audio(sorted((ROOT / "samples").glob("*.flac"))[0], RATE)
-    speech = np.resize(speech, int(SPEECH_SECONDS * RATE))
-    values = model.feature_extractor(speech, RATE, return_tensors="pt").input_values
+    model = load_encoder(options.checkpoint) if options.checkpoint else build_model(options.tiny)
+    rate = model.config.sampling_rate
+    voices = options.voices or sorted((ROOT / "samples").glob("*.flac"))
+    clips = []
+    for voice in itertools.islice(itertools.cycle(voices), options.rounds):
+        speech = np.resize(load_audio(voice, rate), int(SPEECH_SECONDS * rate))
+        clips.append(model.feature_extractor(speech, rate, return_tensors="pt").input_values)
     with tempfile.TemporaryDirectory() as folder:
-        functions = ways(model, values, Path(folder), not options.no_compile)
-        embeddings = {name: function()[0] for name, function in functions.items()}  # and warm
-        seconds = measure(functions, options.rounds)
-    first = next(iter(functions))
+        found = measure(ways(model, options.ways, Path(folder)), clips)
+    *times_of_plain, plain = found[PLAIN]
+    count = min(len(voices), options.rounds)
     print(f"{SPEECH_SECONDS:g} s of speech, {torch.get_num_threads()} threads", end=", ")
-    print(f"medians of {options.rounds} rounds")
-    print(f"{'':28} {'clock':>16} {'processor':>18}")
-    for name, embedding in embeddings.items():
-        plain = embeddings[first]
-        cosine = embedding @ plain / np.linalg.norm(embedding) / np.linalg.norm(plain)
-        both = zip(seconds[name], seconds[first], strict=True)
-        shown = " ".join(f"{1000 * time:8.0f} ms {time / of:5.2f} x" for time, of in both)
-        print(f"{name:28} {shown}  cosine {cosine:.5f}")
+    print(f"medians of {options.rounds} rounds, {count} recordings")
+    print(f"{'':26} {'clock':>16} {'processor':>17}   cosine: mean   least")
+    plain = np.stack(plain)
+    for name, (*times, embeddings) in found.items():
+        pairs = zip(times, times_of_plain, strict=True)
+        medians = [tuple(map(statistics.median, pair)) for pair in pairs]
+        shown = " ".join(f"{1000 * time:8.0f} ms {time / of:5.2f} x" for time, of in medians)
+        alike = cosines(np.stack(embeddings), plain).diagonal()
+        print(f"{name:26} {shown}  {alike.mean():12.5f} {alike.min():8.5f}")
+    if count > 1:  # what those cosines are to be seen against
+        among = cosines(plain[:count], plain[:count])[np.triu_indices(count, k=1)]
+        print(f"cosine between recordings: mean {among.mean():.5f}, least {among.min():.5f}")
 
 
 if __name__ == "__main__":
