@@ -24,17 +24,14 @@ def served(folder: Path) -> Iterator[tuple]:
 
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    from space.page.layout import LAUNCH_OPTIONS, build_app
+    from space.page.layout import build_app, serve
 
     pipeline = tiny_pipeline(
         with_normalized_decoder=True, with_face_traits=True, face_embedding_size=128
     )
     app = build_app(pipeline)
     try:
-        _, address, _ = app.launch(
-            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **LAUNCH_OPTIONS
-        )
-        yield address, app
+        yield serve(app, quiet=True, server_name="127.0.0.1"), app
     finally:
         app.close(verbose=False)
         if before is None:
