@@ -208,6 +208,7 @@ import inspect
 import gradio as gr
 import torch
 
+assert torch.version.cuda  # it takes hold of what torch has for CUDA alone
 functions = []
 torch.cuda.is_available = lambda: asked.append(torch) or False
 asked = []
@@ -251,11 +252,12 @@ def zero_gpu(tmp_path, monkeypatch):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "spaces.py").write_text(SPACES)
     monkeypatch.syspath_prepend(tmp_path / "package")
-    monkeypatch.delitem(sys.modules, "spaces", raising=False)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     # What the package replaces, too, is put back.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("before spaces came"))
+    yield
+    sys.modules.pop("spaces", None)
 
 
 def test_zero_gpu_draws_the_same_faces(artist, checkpoint, voice, zero_gpu):

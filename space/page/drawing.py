@@ -69,9 +69,9 @@ class Artist:
         if self._loaded.is_set():
             return
         if is_zero_gpu():
+            _check_torch()  # the package itself does not say what it lacks
             import spaces  # noqa: F401  # before torch is asked for a GPU
 
-            _check_torch()
         self._take(load_pipeline(self.weights.name))
 
     def _take(self, pipeline: "Speech2FacePipeline") -> None:
