@@ -106,11 +106,11 @@ class Endpoints:
                 num_images, seed, decoder, steps, guidance_scale, exaggeration
             )
             voices = [voice] if second_voice is None else [voice, second_voice]
-            waveforms = [self._heard(each, request) for each in voices]
             titles = [""] if len(voices) == 1 else ["First voice", "Second voice"]
             wanted = settings.num_images
             results = [VoiceResult(title, wanted, settings.seed) for title in titles]
-            yield results_page(results)
+            yield results_page(results)  # reading may have to wait until all is loaded
+            waveforms = [self._heard(each, request) for each in voices]
             for drawn in self.artist.draw(waveforms, settings, SHOWN_NEAREST):
                 result = results[drawn.voice]
                 if drawn.output.average_face is None:
