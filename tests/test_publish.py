@@ -339,10 +339,13 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     hub.requests.clear()
     environment = hub.environment(tmp_path / "space") | space.variables
     environment.pop("PYTHONPATH", None)
+    weights = f"GET /{REPO}/resolve/[0-9a-f]+/unet/diffusion_pytorch_model.safetensors"
     with started([head["app_file"]], page, environment) as config:
         assert config["components"]
-    weights = f"/{REPO}/resolve/[0-9a-f]+/unet/diffusion_pytorch_model.safetensors"
-    assert any(re.fullmatch(f"GET {weights}", request) for request in hub.requests)
+        patience = time.monotonic() + 300  # seconds: it answers before it loads
+        while not any(re.fullmatch(weights, request) for request in list(hub.requests)):
+            assert time.monotonic() < patience, hub.requests
+            time.sleep(0.5)
 
 
 CAST_HEAD = "speech2face:\n  builder: dataset_scripts.synthetic_cast\n"

@@ -105,6 +105,13 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
             api_visibility="private",
             show_progress="hidden",
         )
+        example = app.load(
+            endpoints.example,
+            outputs=faces,
+            api_visibility="private",
+            show_progress="hidden",
+            concurrency_limit=None,  # all wait for the same
+        )
         button.click(
             endpoints.show,
             [consent, voice, second_voice, *settings],
@@ -112,16 +119,10 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
             preprocess=False,  # every value is checked there, whatever its type
             api_visibility="private",
             show_progress="minimal",
+            cancels=[example],  # or it might come over what the visitor asked for
             **ONE_AT_A_TIME,
         )
         _api(endpoints, voice, consent, settings)
-        app.load(
-            endpoints.example,
-            outputs=faces,
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,  # all wait for the same
-        )
         app.unload(endpoints.forget)
     app.endpoints = endpoints
     for block in app.blocks.values():
