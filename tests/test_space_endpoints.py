@@ -266,6 +266,8 @@ def test_the_sweep_goes_on_while_others_upload(http, server, folder, sample_reco
 def test_nothing_stays_behind(http, server, folder, sample_recording):
     from gradio.route_utils import delete_files_created_by_app
 
+    from space.page.uploads import EXAMPLES
+
     _, app = server
     voice = upload(http, sample_recording.read_bytes(), "never used.flac")
     assert files_in(folder)  # that, and what the calls above returned
@@ -276,5 +278,12 @@ def test_nothing_stays_behind(http, server, folder, sample_recording):
     time.sleep(0.1)
     delete_files_created_by_app(app, age=0)
     assert not files_in(folder)
+    for example in EXAMPLES:  # they are no visitor's, and stay
+        content = example.read_bytes()
+        assert http.get(f"gradio_api/file={example}").content == content
+        voice = {"path": str(example), "meta": {"_type": "gradio.FileData"}}
+        event, said = call(http, "retrieve", [voice, True, 1])
+        assert event == "complete", said
+        assert example.read_bytes() == content
     event, _ = call(http, "generate", [upload(http, sample_recording.read_bytes()), *SETTINGS])
     assert event == "complete"  # and after all this it still draws

@@ -81,6 +81,8 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
     artist = Artist(pipeline)
     endpoints = Endpoints(artist)
     age = KEPT_SECONDS - SWEEP_SECONDS  # a file may have to wait for the next look
+    # Served where they are: copies would be taken for old recordings, and swept away.
+    gr.set_static_paths(list(EXAMPLES))
     with Page(title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, age)) as app:
         gr.HTML(f"<h1>{texts.TITLE}</h1><p class='s2f-lead'>{texts.LEAD}</p>")
         with gr.Row(elem_classes="s2f-main"):
@@ -125,8 +127,6 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
         _api(endpoints, voice, consent, settings)
         app.unload(endpoints.forget)
     app.endpoints = endpoints
-    for block in app.blocks.values():
-        endpoints.uploads.everybodys.update(map(Path, getattr(block, "keep_in_cache", ())))
     app.upload_file_set = endpoints.uploads
     app.temp_file_sets = [Swept(files) for files in [endpoints.uploads, *app.temp_file_sets[1:]]]
     return app.queue(max_size=MAX_WAITING)

@@ -44,7 +44,7 @@ def path_of(file) -> Path:
         file: what a request holds in its place: {"path": ...}, or anything else.
 
     Returns:
-        `Path` of an uploaded file that is there.
+        `Path` of an uploaded file that is there, or of an example.
 
     Raises:
         Refusal: nothing was uploaded, it lies anywhere else, or it is deleted already.
@@ -68,6 +68,8 @@ def checked_path(name: str) -> Path:
         raise Refusal("Nothing is fetched from elsewhere: upload the recording here.")
     try:
         path = Path(name).resolve()
+        if path in EXAMPLES:
+            return path
         if path.is_relative_to(Path(get_upload_folder()).resolve()):
             if path.is_file():
                 return path
@@ -141,7 +143,6 @@ class Uploads(set):
 
     def __init__(self):
         super().__init__()
-        self.everybodys: set[Path] = set()  # never deleted
         self._pages: dict[str | None, set[Path]] = defaultdict(set)  # what each open one has used
         self._closed: dict[str | None, float] = {}  # when each was, in seconds
         self._lock = threading.Lock()
@@ -211,7 +212,7 @@ class Uploads(set):
             self._delete(path)
 
     def _delete(self, path: Path) -> None:
-        if path in self.everybodys or any(path in used for used in self._pages.values()):
+        if path in EXAMPLES or any(path in used for used in self._pages.values()):
             return
         path.unlink(missing_ok=True)
         _remove_folder(path.parent)
