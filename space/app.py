@@ -4,14 +4,16 @@ From a clone: `python -m space.app`. In a Space: this folder with `modeling_spee
 """
 
 if __package__:  # from a clone
-    from .page.layout import LAUNCH_OPTIONS, build_app
+    from .page.layout import build_app, serve
 else:  # in a Space, whose root this folder is
-    from page.layout import LAUNCH_OPTIONS, build_app
+    from page.layout import build_app, serve
 
 
 def main() -> None:
     """Serves the page."""
-    build_app().launch(**LAUNCH_OPTIONS)
+    app = build_app()
+    serve(app)
+    app.block_thread()
 
 
 if __name__ == "__main__":

@@ -29,17 +29,14 @@ def served(folder: Path) -> Iterator[tuple]:
 
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    from space.page.layout import LAUNCH_OPTIONS, build_app
+    from space.page.layout import build_app, serve
 
     pipeline = tiny_pipeline(
         with_normalized_decoder=True, with_face_traits=True, face_embedding_size=128
     )
     app = build_app(pipeline)
     try:
-        _, address, _ = app.launch(
-            prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", **LAUNCH_OPTIONS
-        )
-        yield address, app
+        yield serve(app, quiet=True, server_name="127.0.0.1"), app
     finally:
         app.close(verbose=False)
         if before is None:
@@ -49,7 +46,7 @@ def served(folder: Path) -> Iterator[tuple]:
 
 
 @contextmanager
-def started(arguments: list, cwd: Path, environment: dict) -> Iterator[str]:
+def started(arguments: list, cwd: Path, environment: dict) -> Iterator[tuple[str, str]]:
     """Starts a process that serves a page, until the block ends.
 
     Args:
@@ -58,15 +55,16 @@ def started(arguments: list, cwd: Path, environment: dict) -> Iterator[str]:
         environment: its variables; a free port is added.
 
     Yields:
-        What the page says of itself, once it answers: its configuration as JSON.
+        Its address, and what it says of itself once it answers: its configuration as JSON.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = {"GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"}
     server = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment | address)
+    url = f"http://127.0.0.1:{port}"
     try:
-        yield _first_answer(server, f"http://127.0.0.1:{port}/config")
+        yield url, _first_answer(server, f"{url}/config")
     finally:
         server.terminate()
         server.wait()

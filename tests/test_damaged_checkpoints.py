@@ -184,6 +184,28 @@ def test_a_folder_that_is_no_checkpoint_is_one_sentence(checkpoint, tmp_path):
     refused(Speech2FacePipeline.from_pretrained, checkpoint)
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (MemoryError(), "(MemoryError): free some memory, or use a smaller checkpoint."),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried much."), ": free some memory, "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"), ": free some memory"),
+        (OSError(12, "Cannot allocate memory"), ": free some memory"),
+        (PermissionError(13, "Permission denied", "x"), ": see that its files can be read here, "),
+        (OSError(5, "Input/output error"), ": see that its files can be read here, "),
+        (FileNotFoundError(2, "No such file", "x"), ": use a checkpoint whose parts are whole"),
+        (OSError("Error no file named x found"), ": use a checkpoint whose parts are whole"),
+    ],
+)
+def test_only_a_damaged_checkpoint_is_called_one(checkpoint, monkeypatch, error, advice):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("diffusers.DiffusionPipeline.from_pretrained", fail)
+    sentence = refused(Speech2FacePipeline.from_pretrained, checkpoint)
+    assert advice in sentence and str(checkpoint) in sentence
+
+
 def test_another_teacher_is_told_as_such(checkpoint):
     path = checkpoint / "embedding_projection" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"face_recogniser": "arcface"}))

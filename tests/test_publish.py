@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -306,16 +307,19 @@ def test_others_load_it_without_the_package_and_its_space_starts(
     hub.requests.clear()
     environment = hub.environment(tmp_path / "space") | space.variables
     environment.pop("PYTHONPATH", None)
-    with started([head["app_file"]], page, environment) as answer:
+    weights = f"GET /{REPO}/resolve/[0-9a-f]+/unet/diffusion_pytorch_model.safetensors"
+    with started([head["app_file"]], page, environment) as (_, answer):
         components = json.loads(answer)["components"]
+        patience = time.monotonic() + 300  # seconds: it answers before it loads
+        while not any(re.fullmatch(weights, request) for request in list(hub.requests)):
+            assert time.monotonic() < patience, hub.requests
+            time.sleep(0.5)
     texts = [str(part["props"].get("value")) for part in components]
     (table,) = [text for text in texts if "<caption>" in text]
     auc = measured.find(table="association", kind="embeddings", system="voice, 6 s", measure="auc")
     low, high = auc.interval
     assert f"<td>{auc.value:.0%} ({low:.0%} to {high:.0%})</td>" in table
     assert f"Measured on {auc.speakers} speakers of the data" in table
-    weights = f"/{REPO}/resolve/[0-9a-f]+/unet/diffusion_pytorch_model.safetensors"
-    assert any(re.fullmatch(f"GET {weights}", request) for request in hub.requests)
 
 
 CAST_HEAD = "speech2face:\n  builder: dataset_scripts.synthetic_cast\n"

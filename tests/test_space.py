@@ -19,11 +19,12 @@ from dataset_scripts.synthetic_cast.gallery import main as make_gallery
 from modeling_speech2face import read_provenance, verify_image
 from modeling_speech2face.provenance import describe, with_provenance
 from space.page import texts
-from space.page.figures import BUNDLED, FIGURES, figures
+from space.page.figures import FIGURES, figures
 from space.page.gallery import FOLDER, SIDE, Gallery
 from space.page.limits import Refusal, Settings, checked_settings
 from space.page.marks import SHOWN_SIDE, with_visible_mark
 from space.page.results import VoiceResult, data_uri, results_page
+from space.page.weights import BUNDLED
 from tests.space_server import started
 from tests.test_house import all_requirements, pins, requirements
 from tests.tiny import tiny_pipeline
@@ -291,11 +292,17 @@ def test_the_page_does_without_a_card_or_with_any(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["in a clone", "as a Space"])
 def test_it_starts_by_itself_with_the_bundled_weights(where, tmp_path):
+    from gradio_client import Client, handle_file
+
     command, folder = ["-m", "space.app"], ROOT
     if where == "as a Space":  # this folder's content, and the package beside it
         shutil.copytree(ROOT / "space", tmp_path, dirs_exist_ok=True)
         shutil.copytree(ROOT / "modeling_speech2face", tmp_path / "modeling_speech2face")
         command, folder = ["app.py"], tmp_path
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with started(command, folder, environment) as page:
+    with started(command, folder, environment) as (url, page):
         assert "Draw faces" in page and "invented speakers" in page  # their figures
+        client = Client(url, verbose=False, download_files=tmp_path)
+        voice = handle_file(ROOT / "samples" / "librispeech-2414.flac")  # it waits for the weights
+        nearest, _ = client.predict(voice=voice, consent=True, api_name="/retrieve")
+        assert len(nearest) == 6

@@ -10,6 +10,7 @@ from PIL import Image
 from modeling_speech2face import read_provenance
 from tests.conftest import ROOT
 from tests.space_server import RATE, served, write_film, write_silence
+from tests.tiny import tiny_pipeline
 
 pytestmark = pytest.mark.slow
 SCREENSHOTS = ROOT / "outputs" / "space_screenshots"
@@ -126,6 +127,41 @@ def faults(page) -> list[str]:
 def look(page, name: str) -> None:
     page.wait_for_timeout(500)  # until nothing fades in any more
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def test_who_comes_right_after_the_start(browser, tmp_path, monkeypatch):
+    from space.page.layout import LAUNCH_OPTIONS, build_app
+
+    tiny_pipeline(face_embedding_size=128).save_pretrained(tmp_path / "checkpoint")
+    monkeypatch.setenv("SPEECH2FACE_CHECKPOINT", str(tmp_path / "checkpoint"))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    app = build_app()
+    options = {"quiet": True, "server_name": "127.0.0.1", **LAUNCH_OPTIONS}
+    _, address, _ = app.launch(prevent_thread_lock=True, **options)
+    try:
+        reader, hasty = browser.new_page(), browser.new_page()
+        for page in (reader, hasty):
+            page.set_default_timeout(PATIENCE)
+            page.goto(address)
+            page.get_by_text("The page has just been started").wait_for()
+        assert not faults(reader)
+        look(reader, "early")
+        agree(hasty)
+        hasty.get_by_role("button", name="A man reads", exact=True).click()
+        waveform_of(hasty).wait_for()
+        hasty.get_by_role("button", name="Draw faces").click()
+        hasty.get_by_text("0 of 4 faces are drawn").wait_for()
+        app.endpoints.artist.load()
+        hasty.get_by_text("4 faces drawn").wait_for()
+        app.endpoints.draw_example()
+        reader.get_by_text("For example, from a recording").wait_for()
+        assert reader.locator("#faces img").count() == 4
+        hasty.wait_for_timeout(1000)
+        assert hasty.get_by_text("4 faces drawn").is_visible()  # the example does not cover them
+    finally:
+        reader.close()
+        hasty.close()
+        app.close(verbose=False)
 
 
 def test_an_upload_and_all_that_comes_of_it(visit, sample_recording, tmp_path):

@@ -93,14 +93,22 @@ def test_generate_and_retrieve_by_the_gradio_client(server, folder, sample_recor
     assert "voice.flac" not in {file.name for file in files_in(folder)}  # used, and deleted
 
 
-def test_equal_uploads_of_several_people_are_each_served(http, sample_recording):
+def test_equal_uploads_of_several_people_are_each_served(http, folder, sample_recording):
     content = sample_recording.read_bytes()
     voices = [upload(http, content, "same.flac") for _ in range(3)]
-    assert len({voice["path"] for voice in voices}) == 1
+    paths = [Path(voice["path"]) for voice in voices]
+    assert len(set(paths)) == 3 and all(path.read_bytes() == content for path in paths)
+    assert {path.parent.parent for path in paths} == {folder.resolve()}
     with ThreadPoolExecutor(3) as people:
         answers = list(people.map(lambda v: call(http, "retrieve", [v, True, 1]), voices))
     assert [event for event, _ in answers] == ["complete"] * 3
-    assert not Path(voices[0]["path"]).exists()
+    assert not any(path.parent.exists() for path in paths)
+
+
+def test_equal_files_of_one_upload_are_two(http):
+    files = [("files", ("same.flac", b"x"))] * 2
+    paths = [Path(path) for path in http.post("gradio_api/upload", files=files).json()]
+    assert len(set(paths)) == 2 and [path.read_bytes() for path in paths] == [b"x"] * 2
 
 
 def test_the_figures_of_the_bundled_weights_are_not_said_of_others(http):
@@ -145,6 +153,34 @@ def test_files_that_nobody_uploaded_are_refused(http, folder, sample_recording, 
     sentence(http, "generate", [voice, *SETTINGS])
     sentence(http, "retrieve", [voice, True, 3])
     assert secret.exists()
+
+
+@pytest.mark.parametrize("endpoint", ["generate", "retrieve"])
+def test_the_answer_does_not_tell_which_files_the_server_has(http, endpoint):
+    from space.page.uploads import ELSEWHERE
+
+    more = {"generate": SETTINGS, "retrieve": [True, 3]}[endpoint]
+    said = {
+        sentence(http, endpoint, [{"path": path, "meta": {"_type": "gradio.FileData"}}, *more])
+        for path in ("/etc/passwd", "/etc/no such file", "/etc", "setup.cfg", "no such file")
+    }
+    assert said == {ELSEWHERE}
+
+
+def test_no_picture_lies_there_unsigned(http, folder, sample_recording, monkeypatch):
+    from space.page import endpoints
+    from space.page.errors import UNEXPECTED
+
+    sign, times = endpoints.signed_png, iter([True, True, False])
+    monkeypatch.setattr(
+        endpoints, "signed_png", lambda image: sign(image) if next(times) else 1 / 0
+    )
+    before = set(files_in(folder))
+    voice = upload(http, sample_recording.read_bytes())
+    assert sentence(http, "generate", [voice, True, 4, *SETTINGS[2:]]) == UNEXPECTED
+    pictures = [path for path in files_in(folder) if path not in before]
+    assert len(pictures) == 2
+    assert {verify_image(path).signature for path in pictures} == {"valid"}
 
 
 @pytest.mark.parametrize("place", range(1, 7))
@@ -205,22 +241,23 @@ def test_the_sweep_goes_on_while_others_upload(http, server, folder, sample_reco
     _, app = server
     films = next(block for block in app.blocks.values() if block.get_block_name() == "audio")
     old = [upload(http, bytes([number])) for number in range(3)]
-    films.temp_files.update(str(folder / f"film {number}.wav") for number in range(3))
-    for path in films.temp_files:
-        Path(path).touch()
+    sounds = [folder / f"film {number}.wav" for number in range(3)]
+    for path in sounds:
+        path.touch()
+    films.temp_files.update(map(str, sounds))
     remove = os.remove
 
     def remove_and_upload(path):
         remove(path)
         name = folder / f"new {Path(path).name}"
-        app.upload_file_set.update([str(name)])
+        app.upload_file_set.add(str(name))
         films.temp_files.add(str(name))
 
     time.sleep(0.1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "remove", remove_and_upload)
         delete_files_created_by_app(app, age=0)
-    assert not any(Path(file["path"]).exists() for file in old)
+    assert not any(path.exists() for path in [*sounds, *(Path(file["path"]) for file in old)])
     # What was used, and deleted then, is not looked for in every sweep from now on.
     call(http, "retrieve", [upload(http, sample_recording.read_bytes(), "x.flac"), True, 1])
     assert not any(file.endswith("x.flac") for file in app.upload_file_set)
@@ -228,6 +265,8 @@ def test_the_sweep_goes_on_while_others_upload(http, server, folder, sample_reco
 
 def test_nothing_stays_behind(http, server, folder, sample_recording):
     from gradio.route_utils import delete_files_created_by_app
+
+    from space.page.uploads import EXAMPLES
 
     _, app = server
     voice = upload(http, sample_recording.read_bytes(), "never used.flac")
@@ -239,5 +278,12 @@ def test_nothing_stays_behind(http, server, folder, sample_recording):
     time.sleep(0.1)
     delete_files_created_by_app(app, age=0)
     assert not files_in(folder)
+    for example in EXAMPLES:  # they are no visitor's, and stay
+        content = example.read_bytes()
+        assert http.get(f"gradio_api/file={example}").content == content
+        voice = {"path": str(example), "meta": {"_type": "gradio.FileData"}}
+        event, said = call(http, "retrieve", [voice, True, 1])
+        assert event == "complete", said
+        assert example.read_bytes() == content
     event, _ = call(http, "generate", [upload(http, sample_recording.read_bytes()), *SETTINGS])
     assert event == "complete"  # and after all this it still draws

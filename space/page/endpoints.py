@@ -1,64 +1,36 @@
 """What happens on the server when somebody clicks, or calls the page from code."""
 
-import logging
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from threading import Event
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from modeling_speech2face import AudioError, NoSpeechError, contact_sheet
-
 from . import texts
 from .drawing import Artist
+from .errors import errors_in_one_sentence, sentence_of
 from .limits import MAX_NEAREST, Refusal, Settings, checked_settings, whole_number
 from .marks import with_visible_mark
 from .results import SHOWN_NEAREST, VoiceResult, example_page, marked_output, results_page
-from .uploads import EXAMPLES, GONE, Uploads, path_of, read_voice
-
-UNEXPECTED = "Something went wrong on the server: try again, or with another recording."
-
-logger = logging.getLogger(__name__)
-
-
-def sentence_of(error: Exception) -> str:
-    """What a visitor reads of an error; of one that nobody foresaw, the log has where it was.
-
-    Neither the message nor any value of it is logged: they might tell of a recording.
-    """
-    if isinstance(error, gr.Error):
-        return error.message
-    if isinstance(error, (Refusal, AudioError, NoSpeechError)):
-        sentence = str(error)
-        return sentence[:1].upper() + sentence[1:]
-    where = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("unexpected %s\n%s", type(error).__name__, where)
-    return UNEXPECTED
-
-
-@contextmanager
-def errors_in_one_sentence():
-    """Turns whatever is raised within into a `gr.Error`, which gradio shows and does not log."""
-    try:
-        yield
-    except Exception as error:
-        raise gr.Error(sentence_of(error), print_exception=False) from None
+from .signed_images import signed_png
+from .uploads import EXAMPLES, Uploads, checked_path, path_of, read_voice, wav_of
 
 
 class Page(gr.Blocks):
-    """Blocks that refuse, in one sentence, what no component can take."""
+    """Blocks that refuse, in one sentence, what no component can take.
+
+    `endpoints` are the functions behind it, once they are there.
+    """
+
+    endpoints: "Endpoints"
 
     async def preprocess_data(self, block_fn, inputs, *args, **kwargs):
         """As gradio's, which would fetch what lies at an address, and try to delete a folder."""
         with errors_in_one_sentence():
             for path in _paths_in(inputs):
-                if "://" in path:
-                    raise Refusal("Nothing is fetched from elsewhere: upload the recording here.")
-                if not Path(path).is_file():
-                    raise Refusal(GONE)
+                checked_path(path)
         try:
             return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
         except gr.Error:
@@ -89,15 +61,29 @@ class Endpoints:
     def __init__(self, artist: Artist):
         self.artist = artist
         self.uploads = Uploads()
+        self._example, self._example_is_decided = "", Event()
 
-    def example(self) -> str:
-        """What the page shows before the first click; drawing it also warms everything up."""
-        settings = checked_settings()
-        result = VoiceResult("", settings.num_images, settings.seed)
-        waveform = read_voice(next(iter(EXAMPLES)), self.artist.sampling_rate)
-        for output in self.artist.draw(waveform, settings):
-            result.add(output)
-        return example_page(result)
+    def draw_example(self) -> None:
+        """Draws what the page shows before the first click; that also warms everything up."""
+        try:
+            settings = checked_settings()
+            result = VoiceResult("", settings.num_images, settings.seed)
+            waveform = read_voice(next(iter(EXAMPLES)), self.artist.sampling_rate)
+            for drawn in self.artist.draw([waveform], settings):
+                result.add(drawn.output)
+            self._example = example_page(result)
+        except Exception as error:  # the page serves without one
+            sentence_of(error)
+        finally:
+            self._example_is_decided.set()
+
+    def example(self) -> Iterator[str]:
+        """What the page shows to whoever opens it: the example, or first that it will come."""
+        if not self._example_is_decided.is_set():
+            settings = checked_settings()
+            yield example_page(VoiceResult("", settings.num_images, settings.seed))
+            self._example_is_decided.wait()
+        yield self._example
 
     def show(
         self,
@@ -120,19 +106,18 @@ class Endpoints:
                 num_images, seed, decoder, steps, guidance_scale, exaggeration
             )
             voices = [voice] if second_voice is None else [voice, second_voice]
-            waveforms = [self._heard(each, request) for each in voices]
             titles = [""] if len(voices) == 1 else ["First voice", "Second voice"]
             wanted = settings.num_images
             results = [VoiceResult(title, wanted, settings.seed) for title in titles]
-            yield results_page(results)
-            for waveform, result in zip(waveforms, results, strict=True):
-                for output in self.artist.draw(waveform, settings):
-                    if output.average_face is None:
-                        result.add(output)
-                    else:
-                        nearest = self.artist.nearest(waveform, SHOWN_NEAREST)
-                        result.finish(output, nearest, self.artist.gallery)
-                    yield results_page(results)
+            yield results_page(results)  # reading may have to wait until all is loaded
+            waveforms = [self._heard(each, request) for each in voices]
+            for drawn in self.artist.draw(waveforms, settings, SHOWN_NEAREST):
+                result = results[drawn.voice]
+                if drawn.output.average_face is None:
+                    result.add(drawn.output)
+                else:
+                    result.finish(drawn.output, drawn.nearest, self.artist.gallery)
+                yield results_page(results)
         except Exception as error:
             yield results_page(results, sentence_of(error))
 
@@ -146,7 +131,7 @@ class Endpoints:
         steps=None,
         guidance_scale=None,
         exaggeration=1.0,
-    ) -> Iterator[tuple[list[Image.Image], Image.Image | None, Image.Image | None, str, object]]:
+    ) -> Iterator[tuple[list[str], str | None, str | None, str, str | None]]:
         """Draws faces that a listener could expect behind a voice; they are of nobody.
 
         Args:
@@ -163,18 +148,25 @@ class Endpoints:
             The faces so far; and with the last, their average, where they agree, what the voice
             tells in words, and one sheet of all. Every picture carries its provenance.
         """
+        from modeling_speech2face import contact_sheet
+
         with errors_in_one_sentence(), self._used_once(consent, voice) as waveform:
             settings: Settings = checked_settings(
                 num_images, seed, decoder, steps, guidance_scale, exaggeration
             )
             faces: list[Image.Image] = []
-            for output in self.artist.draw(waveform, settings):
+            files: list[str] = []
+            for drawn in self.artist.draw([waveform], settings):
+                output = drawn.output
                 faces += [with_visible_mark(face) for face in output.images[len(faces) :]]
+                files += [self._signed(face, "face") for face in faces[len(files) :]]
                 if output.average_face is None:
-                    yield list(faces), None, None, "", None
+                    yield list(files), None, None, "", None
             output = marked_output(output, faces)
-            told, sheet = output.told or "", contact_sheet(output)
-            yield faces, output.average_face, output.certainty, told, sheet
+            average = self._signed(output.average_face, "average")
+            certainty = output.certainty and self._signed(output.certainty, "certainty")
+            sheet = self._signed(contact_sheet(output), "sheet")
+            yield files, average, certainty, output.told or "", sheet
 
     def retrieve(
         self, voice, consent=False, count=SHOWN_NEAREST
@@ -202,11 +194,17 @@ class Endpoints:
             ]
             return pictures, [round(near.similarity, 4) for near in nearest]
 
-    def sound_of_film(self, consent, film) -> tuple[int, np.ndarray]:
+    def sound_of_film(self, consent, film, request: gr.Request) -> str:
         """The sound track of a film, for the recorder; the film itself is deleted at once."""
         with errors_in_one_sentence(), self._used_once(consent, film) as waveform:
-            samples = (waveform.clip(-1, 1) * 32767).astype(np.int16)
-            return self.artist.sampling_rate, samples
+            sound = wav_of(waveform, self.artist.sampling_rate)
+            path = self.uploads.store("voice.wav", sound)
+            self.uploads.keep(path, request.session_hash)
+            return str(path)
+
+    def _signed(self, picture: Image.Image, name: str) -> str:
+        """The path of a signed file of a generated picture; there never was one without."""
+        return str(self.uploads.store(f"{name}.png", signed_png(picture)))
 
     def forget(self, request: gr.Request) -> None:
         """A page was closed: its recordings are deleted."""
@@ -214,8 +212,10 @@ class Endpoints:
 
     def _heard(self, voice, request: gr.Request) -> np.ndarray:
         path = path_of(voice)
-        self.uploads.keep(path, request.session_hash)
-        return read_voice(path, self.artist.sampling_rate)
+        try:
+            return read_voice(path, self.artist.sampling_rate)
+        finally:
+            self.uploads.keep(path, request.session_hash)
 
     @contextmanager
     def _used_once(self, consent, file) -> Iterator[np.ndarray]:

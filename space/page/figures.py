@@ -6,12 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import modeling_speech2face
+from .weights import BUNDLED
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
-
-BUNDLED = Path(modeling_speech2face.__file__).parent / "demo_checkpoint"
 
 # What the table says of a figure of the model card, and what would be no information at all.
 FIGURES = (

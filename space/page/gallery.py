@@ -8,10 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 from PIL import Image
-from safetensors import safe_open
 
 FOLDER = Path(__file__).resolve().parent.parent / "gallery"
 SIDE = 224  # pixels of a face as it is shown
@@ -44,6 +42,9 @@ class Gallery:
     """
 
     def __init__(self, mean: np.ndarray, face_recogniser: str, folder: Path = FOLDER):
+        import faiss
+        from safetensors import safe_open
+
         with safe_open(folder / "gallery.safetensors", "numpy") as file:
             facts = json.loads(file.metadata()["gallery"])
             embeddings = file.get_tensor("face_embeddings")  # (faces, D), as the teacher gives them

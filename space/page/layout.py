@@ -1,15 +1,14 @@
 """What stands where on the page, and which click leads to which function."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from modeling_speech2face import Speech2FacePipeline
-
 from . import texts
-from .drawing import Artist
+from .drawing import Artist, is_zero_gpu
 from .endpoints import Endpoints, Page
-from .figures import BUNDLED, figures
+from .figures import figures
 from .limits import (
     EXAGGERATION,
     KEPT_SECONDS,
@@ -23,8 +22,11 @@ from .limits import (
     SWEEP_SECONDS,
 )
 from .results import SHOWN_NEAREST
-from .signed_images import signing
 from .uploads import EXAMPLES, Swept
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from modeling_speech2face import Speech2FacePipeline
 
 DECODER_CHOICES = [
     ("Varied faces (diffusion)", "diffusion"),
@@ -64,33 +66,37 @@ LAUNCH_OPTIONS = {
 }
 
 
-def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
-    """Builds the page.
+def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
+    """Builds the page, and loads nothing: that is for `serve`, when it answers already.
 
     Args:
-        pipeline (`Speech2FacePipeline`, *optional*): the one to use; by default the one whose
-            weights come with the package.
+        pipeline (`Speech2FacePipeline`, *optional*): the one to use; by default that of
+            `announced_weights`.
 
     Returns:
-        `gr.Blocks`: call its `launch(**LAUNCH_OPTIONS)`.
+        `Page`, to be served.
+
+    Raises:
+        CheckpointError, OSError: as `announced_weights`.
     """
     artist = Artist(pipeline)
     endpoints = Endpoints(artist)
     age = KEPT_SECONDS - SWEEP_SECONDS  # a file may have to wait for the next look
+    # Served where they are: copies would be taken for old recordings, and swept away.
+    gr.set_static_paths(list(EXAMPLES))
     with Page(title=texts.TITLE, analytics_enabled=False, delete_cache=(SWEEP_SECONDS, age)) as app:
         gr.HTML(f"<h1>{texts.TITLE}</h1><p class='s2f-lead'>{texts.LEAD}</p>")
         with gr.Row(elem_classes="s2f-main"):
             with gr.Column(scale=5, min_width=300):
                 consent, voice, second_voice = _voices(endpoints)
-                settings = _settings(artist.pipeline)
+                settings = _settings(artist.weights)
                 button = gr.Button("Draw faces", variant="primary", interactive=False, size="lg")
             with gr.Column(scale=8, min_width=300):
                 gr.HTML("<h2>Faces</h2>")
-                faces = gr.HTML(endpoints.example(), elem_id="faces")
-        weights = artist.pipeline.name_or_path or ""
-        is_bundled = Path(weights) == BUNDLED
-        gr.HTML(texts.CAN_AND_CANNOT if is_bundled else texts.CAN_AND_CANNOT_OF_OTHERS)
-        gr.HTML(figures(weights), elem_classes="s2f-figures")
+                faces = gr.HTML(elem_id="faces")
+        bundled, name = artist.weights.are_bundled, artist.weights.name
+        gr.HTML(texts.CAN_AND_CANNOT if bundled else texts.CAN_AND_CANNOT_OF_OTHERS)
+        gr.HTML(figures(name), elem_classes="s2f-figures")
         with gr.Accordion("Use it from code", open=False):
             gr.Markdown(texts.FROM_CODE)
         consent.change(
@@ -101,6 +107,13 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
             api_visibility="private",
             show_progress="hidden",
         )
+        example = app.load(
+            endpoints.example,
+            outputs=faces,
+            api_visibility="private",
+            show_progress="hidden",
+            concurrency_limit=None,  # all wait for the same
+        )
         button.click(
             endpoints.show,
             [consent, voice, second_voice, *settings],
@@ -108,13 +121,36 @@ def build_app(pipeline: Speech2FacePipeline | None = None) -> gr.Blocks:
             preprocess=False,  # every value is checked there, whatever its type
             api_visibility="private",
             show_progress="minimal",
+            cancels=[example],  # or it might come over what the visitor asked for
             **ONE_AT_A_TIME,
         )
         _api(endpoints, voice, consent, settings)
         app.unload(endpoints.forget)
+    app.endpoints = endpoints
     app.upload_file_set = endpoints.uploads
     app.temp_file_sets = [Swept(files) for files in [endpoints.uploads, *app.temp_file_sets[1:]]]
     return app.queue(max_size=MAX_WAITING)
+
+
+def serve(app: Page, **options) -> str:
+    """Launches the page, and then loads and draws what it needs before the first click.
+
+    Args:
+        app (`Page`): from `build_app`.
+        options: further ones of `gr.Blocks.launch`.
+
+    Returns:
+        `str`: its address. It goes on answering until `app.close` or the end of the process.
+
+    Raises:
+        CheckpointError, ValueError, RuntimeError: as `Artist.load`.
+    """
+    if is_zero_gpu():
+        app.endpoints.artist.load()
+    _, address, _ = app.launch(prevent_thread_lock=True, **LAUNCH_OPTIONS, **options)
+    app.endpoints.artist.load()
+    app.endpoints.draw_example()
+    return address
 
 
 def _voices(endpoints: Endpoints) -> tuple[gr.Checkbox, gr.Audio, gr.Audio]:
@@ -157,9 +193,8 @@ def _recorder(label: str, visible: bool = True) -> gr.Audio:
     )
 
 
-def _settings(pipeline: Speech2FacePipeline) -> list[gr.components.Component]:
+def _settings(weights: Weights) -> list[gr.components.Component]:
     """What `checked_settings` takes, in its order."""
-    steps, guidance = pipeline.config.num_inference_steps, pipeline.config.guidance_scale
     num_images = gr.Slider(1, MAX_FACES, value=4, step=1, label="Number of faces")
     with gr.Accordion("More settings", open=False):
         seed = gr.Number(
@@ -170,15 +205,20 @@ def _settings(pipeline: Speech2FacePipeline) -> list[gr.components.Component]:
             minimum=0,
             maximum=MAX_SEED,
         )
-        choices = DECODER_CHOICES[: 1 if pipeline.normalized_decoder is None else None]
+        choices = DECODER_CHOICES[: None if weights.have_normalized_decoder else 1]
         decoder = gr.Radio(choices, value="diffusion", label="Decoder")
         num_steps = gr.Slider(
-            1, MAX_STEPS, value=steps, step=1, label="Steps", info="More steps take longer."
+            1,
+            MAX_STEPS,
+            value=weights.num_inference_steps,
+            step=1,
+            label="Steps",
+            info="More steps take longer.",
         )
         scale = gr.Slider(
             1,
             MAX_GUIDANCE,
-            value=guidance,
+            value=weights.guidance_scale,
             step=0.1,
             label="Guidance",
             info="More follows the voice more closely, and varies less.",
@@ -205,11 +245,11 @@ def _api(endpoints: Endpoints, voice, consent, settings) -> None:
     """What `gradio_client` finds: /generate and /retrieve, whose results are files."""
     with gr.Row(visible=False):
         call, look_up = gr.Button(), gr.Button()
-        faces = signing(gr.Gallery(label="faces", format="png"))
-        average = signing(gr.Image(label="average face", format="png"))
-        certainty = signing(gr.Image(label="where the faces agree", format="png"))
+        faces = gr.Gallery(label="faces", format="png")
+        average = gr.Image(label="average face", format="png")
+        certainty = gr.Image(label="where the faces agree", format="png")
         told = gr.Textbox(label="what the voice tells")
-        sheet = signing(gr.Image(label="sheet", format="png"))
+        sheet = gr.Image(label="sheet", format="png")
         count = gr.Number(SHOWN_NEAREST, label=f"how many, 1 to {MAX_NEAREST}", precision=0)
         nearest = gr.Gallery(label="nearest faces of the invented cast", format="png")
         similarities = gr.JSON(label="similarities")

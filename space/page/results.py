@@ -5,20 +5,17 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
+from typing import TYPE_CHECKING
 
 from PIL import Image
-
-from modeling_speech2face import (
-    Speech2FacePipelineOutput,
-    contact_sheet,
-    signed,
-    with_scale,
-)
 
 from . import texts
 from .gallery import Neighbour
 from .marks import with_visible_mark
-from .signed_images import signing_key
+from .signed_images import signed_png
+
+if TYPE_CHECKING:
+    from modeling_speech2face import Speech2FacePipelineOutput
 
 SHOWN_NEAREST = 6
 
@@ -48,7 +45,7 @@ class VoiceResult:
         """Whose, within a description of a picture."""
         return f", {self.title.lower()}" if self.title else ""
 
-    def add(self, output: Speech2FacePipelineOutput) -> None:
+    def add(self, output: "Speech2FacePipelineOutput") -> None:
         """Takes over the faces that were drawn since the last time."""
         for face in output.images[len(self.marked) :]:
             self.marked.append(with_visible_mark(face))
@@ -68,8 +65,8 @@ class VoiceResult:
 
 
 def marked_output(
-    output: Speech2FacePipelineOutput, faces: list[Image.Image]
-) -> Speech2FacePipelineOutput:
+    output: "Speech2FacePipelineOutput", faces: list[Image.Image]
+) -> "Speech2FacePipelineOutput":
     """The output with the visible mark on its average and certainty, and with marked `faces`."""
     certainty = output.certainty and with_visible_mark(output.certainty)
     average = with_visible_mark(output.average_face)
@@ -101,8 +98,9 @@ def results_page(results: Sequence[VoiceResult], refusal: str = "") -> str:
 
 
 def example_page(result: VoiceResult) -> str:
-    """The right side of the page before anybody has drawn anything: somebody else's faces."""
-    return f"<p class='s2f-note'>{texts.EXAMPLE}</p><div class='s2f-voices'>{_voice(result)}</div>"
+    """The right side before the visitor has drawn anything: somebody else's faces, or places."""
+    note = texts.EXAMPLE if result.figures else texts.EXAMPLE_SOON
+    return f"<p class='s2f-note'>{note}</p><div class='s2f-voices'>{_voice(result)}</div>"
 
 
 def _voice(result: VoiceResult) -> str:
@@ -115,7 +113,7 @@ def _voice(result: VoiceResult) -> str:
     )
 
 
-def _summary(output: Speech2FacePipelineOutput, of: str) -> str:
+def _summary(output: "Speech2FacePipelineOutput", of: str) -> str:
     told = f"<p class='s2f-told'>{escape(output.told)}</p>" if output.told else ""
     average = data_uri(output.average_face)
     figures = _figure(average, f"Average face{of}, synthetic", texts.AVERAGE)
@@ -146,7 +144,9 @@ def _nearest(nearest: Sequence[Neighbour], note: str, level: int, of: str) -> st
     )
 
 
-def _downloads(output: Speech2FacePipelineOutput, name: str) -> str:
+def _downloads(output: "Speech2FacePipelineOutput", name: str) -> str:
+    from modeling_speech2face import contact_sheet, with_scale
+
     sheet = data_uri(contact_sheet(output))
     links = f"<a class='s2f-link' download='{name}.png' href='{sheet}'>Download the sheet</a>"
     if output.certainty is not None:
@@ -165,11 +165,11 @@ def _figure(source: str, alt: str, caption: str = "", classes: str = "") -> str:
 
 def data_uri(image: Image.Image, format: str = "PNG", **options) -> str:
     """A picture as text; a PNG keeps the provenance that the pipeline gave it, and is signed."""
-    file = io.BytesIO()
-    options = options or {"compress_level": 1}  # six times as fast as 6, a fifth larger
-    image.save(file, format, **options)
-    content = file.getvalue()
     if format == "PNG":
-        content = signed(content, signing_key())
+        content = signed_png(image)
+    else:
+        file = io.BytesIO()
+        image.save(file, format, **options)
+        content = file.getvalue()
     data = base64.b64encode(content).decode()
     return f"data:image/{format.lower()};base64,{data}"

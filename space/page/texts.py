@@ -16,6 +16,10 @@ CONSENT_NOTE = (
 NO_CONSENT = "Please confirm first that you may use this voice, and that it is not a child’s."
 VOICE_NOTE = f"One or two sentences are enough; the first {MAX_SECONDS // 60} minutes are used."
 EXAMPLE = "For example, from a recording of a man who reads aloud. None of these is his face."
+EXAMPLE_SOON = (
+    "The page has just been started, and loads what it draws with. In a few seconds an example "
+    "appears here; faces that you ask for come after it."
+)
 AVERAGE = "<strong>The average</strong> of many faces that fit: what they share."
 CERTAINTY = (
     "<strong>What the voice fixes:</strong> bright where faces that fit agree, dark where the "
