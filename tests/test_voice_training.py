@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 
 from tests.local_hub import LocalHub
 from tests.training_cast import write_cast
+from tests.voice_runs import assert_same_weights, configuration, scalars_of, weights_of
 from training import train_voice_encoder, voice_batches
 from training.checkpoints import (
     TrainingFailed,
@@ -40,44 +40,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("voice_training")
     write_cast(folder / "cast", row_group_size=3)
     return folder
-
-
-def configuration(folder: Path, output: str, **changes) -> VoiceEncoderTraining:
-    config = load_configuration("training/configs/tiny_voice_encoder.yaml", VoiceEncoderTraining)
-    places = {"dataset": str(folder / "cast"), "cache": str(folder / "cache")}
-    backbone = changes.pop("backbone", {})
-    if backbone:
-        model = config.model
-        encoder = model["voice_encoder_config"] | backbone
-        changes["model"] = model | {"voice_encoder_config": encoder}
-    return dataclasses.replace(config, output=str(folder / output), **places, **changes)
-
-
-def weights_of(final: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(final / "model.safetensors")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    a, b = weights_of(one), weights_of(other)
-    assert a.keys() == b.keys() and len(a) > 10
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
-
-
-def scalars_of(output: Path, name: str) -> dict[int, float]:
-    """What TensorBoard has of a figure, by step; of several runs, the last."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found = {}
-    for file in sorted(
-        output.rglob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime
-    ):
-        events = EventAccumulator(str(file)).Reload()
-        if name in events.Tags()["scalars"]:
-            found |= {event.step: event.value for event in events.Scalars(name)}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -443,41 +405,6 @@ def test_speed_is_logged(folder):
     assert list(waiting) == [2, 4, 6] and all(0 < share < 1 for share in waiting.values())
     assert min(scalars_of(Path(config.output), "speed/samples_per_second").values()) > 1
     assert 0.1 < scalars_of(Path(config.output), "speed/memory_gib")[6] < 30
-
-
-# --- Several processes ----------------------------------------------------------------------------
-
-
-def two_processes(config: VoiceEncoderTraining, stop_at_step: int | None = None) -> Path:
-    """A training by two processes; its output folder."""
-    path = Path(f"{config.output}.yaml")
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    stop = [] if stop_at_step is None else [str(stop_at_step)]
-    result = subprocess.run(
-        [*launch, "-m", "tests.two_processes", str(path), *stop],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return Path(config.output)
-
-
-def test_two_processes_resume_exactly(folder):
-    asked = {"batch_size": 2, "validate_every": 2, "log_every": 1}
-    whole = two_processes(configuration(folder, "two", **asked))
-    stopped = configuration(folder, "two_stopped", **asked)
-    two_processes(stopped, stop_at_step=3)
-    assert_same_weights(two_processes(stopped) / "final", whole / "final")
-    losses = scalars_of(whole, "loss/mse")
-    assert list(losses) == [1, 2, 3, 4, 5, 6]
-    assert scalars_of(Path(stopped.output), "loss/mse") == losses
-    # Two processes of two are not one of two: each hears its own speakers.
-    one = train(configuration(folder, "one_of_two", **asked))
-    ours, theirs = weights_of(one), weights_of(whole / "final")
-    assert not torch.equal(ours["projection.1.weight"], theirs["projection.1.weight"])
 
 
 # --- The Hub --------------------------------------------------------------------------------------

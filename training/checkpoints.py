@@ -56,7 +56,8 @@ def _sharding() -> Any:
     """How FSDP spreads a model, if the launcher asks for it.
 
     Weights stay float32 where they are gathered, and autocast makes bf16 of them as under DDP:
-    Accelerate's own way makes bf16 of the waveform too, which has 8 bits then.
+    Accelerate's own way makes bf16 of the waveform too, which has 8 bits then. Every process loads
+    the weights to start from: Accelerate can send round parameters, but no buffers.
     """
     from accelerate import FullyShardedDataParallelPlugin
     from accelerate.utils import parse_flag_from_env
@@ -69,6 +70,7 @@ def _sharding() -> Any:
     return FullyShardedDataParallelPlugin(
         mixed_precision_policy=MixedPrecisionPolicy(output_dtype=torch.float32),
         state_dict_type="SHARDED_STATE_DICT",
+        cpu_ram_efficient_loading=False,
     )
 
 
