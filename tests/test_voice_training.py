@@ -1,6 +1,7 @@
 """The voice encoder's loop: what is trained how, streamed data, early ends, several processes."""
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tests.local_hub import LocalHub
+from tests.local_hub import TOKEN, LocalHub, Repo
 from tests.training_cast import write_cast
 from tests.voice_runs import assert_same_weights, configuration, scalars_of, weights_of
 from training import train_voice_encoder, voice_batches
@@ -458,3 +459,69 @@ def test_push_to_hub(folder, tmp_path):
             text=True,
         )
         assert loaded.stdout.strip() == "dlib", loaded.stderr[-2000:]
+
+
+STREAM = """
+import contextlib, io, sys
+from training import train_voice_encoder
+
+def said(path, *more):
+    with contextlib.redirect_stderr(io.StringIO()) as heard:
+        try:
+            train_voice_encoder.main([path, *more])
+        except SystemExit as end:
+            return f"{end.code}: " + heard.getvalue().splitlines()[-1]
+    return "trained"
+
+for arguments in sys.argv[1:]:
+    print(said(*arguments.split()))
+"""
+
+
+def push(hub: LocalHub, name: str, files: dict[str, Path]) -> None:
+    """Puts a private data set on a hub."""
+    hub.repos["dataset", name] = Repo("dataset", name, private=True, versions=[{}])
+    for path, file in files.items():
+        content = file.read_bytes()
+        oid = hashlib.sha256(content).hexdigest()
+        hub.contents[oid] = content
+        hub.repos["dataset", name].versions[-1][path] = oid
+
+
+def test_streaming_from_the_hub(folder, tmp_path):
+    cast = folder / "cast"
+    here = train(configuration(folder, "streamed_here", streaming=True, save_dtype="float32"))
+    config = configuration(folder, "streamed_hub", streaming=True, save_dtype="float32")
+    path = tmp_path / "streamed.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
+
+    def say(hub: LocalHub, home: str, *arguments: str, token: str | None = TOKEN) -> list[str]:
+        ran = subprocess.run(
+            [sys.executable, "-c", STREAM, *arguments],
+            env=hub.environment(tmp_path / home, token) | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        return [line for line in ran.stdout.splitlines() if line[:3] in ("2: ", "1: ", "tra")]
+
+    files = {file.name: file for file in sorted(cast.iterdir())}
+    broken = "GET .*/train-00000-of-00001.parquet"
+    with LocalHub() as hub:
+        push(hub, "somebody/cast", files)
+        no_validation = {n: f for n, f in files.items() if not n.startswith("validation")}
+        push(hub, "somebody/part", no_validation)
+        hub.breaks_once = {broken: [503, 0]}
+        whole, part, missing = say(
+            hub,
+            "home",
+            f"{path} --dataset somebody/cast",
+            f"{path} --dataset somebody/part --output {tmp_path / 'part'}",
+            f"{path} --dataset somebody/missing --output {tmp_path / 'missing'}",
+        )
+        assert whole == "trained" and hub.breaks_once == {broken: []}
+        assert part.startswith("2: no validation-*.parquet in somebody/part")
+        assert missing.startswith("2: somebody/missing is neither a folder nor a data set that")
+        (unseen,) = say(hub, "nobody", f"{path} --dataset somebody/cast", token=None)
+        assert unseen.startswith("2: somebody/cast is neither") and "`hf auth login`" in unseen
+    assert_same_weights(Path(config.output) / "final", here)

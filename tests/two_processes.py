@@ -118,6 +118,8 @@ def _spread_on_cpus() -> None:
 
     os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"  # as `accelerate launch` has it
+    os.environ["FSDP_AUTO_WRAP_POLICY"] = "TRANSFORMER_BASED_WRAP"
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "Wav2Vec2EncoderLayer"
     state = PartialState(cpu=True)
     state.distributed_type = DistributedType.MULTI_GPU
 

@@ -7,6 +7,7 @@ was interrupted before it.
 
 import argparse
 import dataclasses
+import errno
 import math
 import os
 import shutil
@@ -218,10 +219,22 @@ def failures_explained(config: Training, progress: Progress) -> Iterator[None]:
 
     Raises:
         TrainingFailed: instead of an out-of-memory error, and of the `FloatingPointError` that
-            `check_finite` raises.
+            `check_finite` raises; of data that cannot be read; and of a full disk.
     """
     try:
         yield
+    except ConnectionError as error:
+        said = str(error).splitlines()[-1].removeprefix("ConnectionError: ")  # of a worker, the end
+        raise TrainingFailed(
+            f"{said} in step {progress.step + 1}{_where_to_continue(config)}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingFailed(
+            f"{config.output} is full ({first_line(error)}) in step {progress.step + 1}: make room "
+            f"there{_where_to_continue(config)}"
+        ) from error
     except FloatingPointError as error:
         raise TrainingFailed(
             f"{error} in step {progress.step + 1}: lower learning_rate "
@@ -545,7 +558,7 @@ def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Ends the command with one sentence, where something was wrong that a user can change."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
         parser.exit(2, f"{error}\n")
     except TrainingFailed as error:
         parser.exit(1, f"{error}\n")
