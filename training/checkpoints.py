@@ -83,6 +83,8 @@ def check_output_is_shared(accelerator: Any, config: Training) -> None:
     """
     from accelerate.utils import gather_object
 
+    if accelerator.num_processes == 1:
+        return
     mark = Path(config.output) / ".seen"
     if accelerator.is_main_process:
         mark.parent.mkdir(parents=True, exist_ok=True)
