@@ -296,7 +296,7 @@ def save_checkpoint(
     if accelerator.is_main_process:
         shutil.rmtree(work, ignore_errors=True)  # of a run that was killed while it wrote
     accelerator.wait_for_everyone()
-    if reason := _failure(accelerator, lambda: accelerator.save_state(str(work))):
+    if reason := _failure(accelerator, accelerator.save_state, str(work)):
         if accelerator.is_main_process:
             shutil.rmtree(work, ignore_errors=True)
         raise TrainingFailed(
@@ -331,7 +331,7 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
         if not folder.is_dir():
             raise FileNotFoundError(f"no checkpoint {folder}: give a checkpoint-{{step}} folder")
         _check_spread_alike(accelerator, folder)
-        reason = _failure(accelerator, lambda: accelerator.load_state(str(folder)))  # noqa: B023
+        reason = _failure(accelerator, accelerator.load_state, str(folder))
         if not reason:
             return True
         accelerator.print(f"{folder} cannot be read ({reason})")
@@ -343,14 +343,14 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
     return False
 
 
-def _failure(accelerator: Any, action: Callable[[], Any]) -> str:
-    """Why an action failed in any of the processes, in all of them; "" if it did not."""
+def _failure(accelerator: Any, action: Callable, folder: str) -> str:
+    """Why an action on a folder failed in any process, told to all of them; "" if it did not."""
     from accelerate.utils import gather_object
     from torch.distributed.checkpoint.api import CheckpointException
 
     reason = ""
     try:
-        action()
+        action(folder)
     except CheckpointException as error:  # of FSDP: what happened in each process
         reason = first_line(next(iter(error.failures.values()))[0])
     except Exception as error:  # a torn file raises whatever its bytes say
