@@ -165,11 +165,15 @@ def test_streamed_speech_that_cannot_be_read_is_one_sentence(folder, workers):
 # --- FSDP -----------------------------------------------------------------------------------------
 
 
+BLIND = ("pooling.attention.2.bias", "k_proj.bias")  # a softmax is: their gradient is rounding
+
+
 def assert_close_weights(one: Path, other: Path) -> None:
     a, b = weights_of(one), weights_of(other)
     assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-4, msg=name)
+    apart = {name: (a[name] - b[name]).abs().max().item() for name in a if not name.endswith(BLIND)}
+    assert len(apart) == len(a) - 2
+    assert {name: most for name, most in apart.items() if most > 2e-4} == {}  # a step is 1e-3
 
 
 @pytest.fixture(scope="module")
