@@ -5,7 +5,8 @@
 
 It speaks as much of the Hub's protocol as `huggingface_hub` and `datasets` use. What was pushed can
 be asked of it: `hub.repos["dataset", "owner/name"].files()`. It breaks where it is told to:
-`hub.breaks = {"PUT /lfs/.*": 403}`.
+`hub.breaks = {"PUT /lfs/.*": 403}`; or once each: `hub.breaks_once = {"GET .*parquet": [503, 0]}`,
+where 0 cuts the connection in the middle of the answer.
 """
 
 import base64
@@ -75,6 +76,7 @@ class LocalHub:
         self.contents: dict[str, bytes] = {}  # SHA-256 -> a file
         self.requests: list[str] = []
         self.breaks: dict[str, int] = {}  # a pattern of requests -> the status that they get
+        self.breaks_once: dict[str, list[int]] = {}  # likewise, each of them once
         hub = self
 
         class Handler(_Handler):
@@ -197,6 +199,12 @@ class _Handler(BaseHTTPRequestHandler):
         for pattern, status in self.hub.breaks.items():
             if re.fullmatch(pattern, request):
                 return self._send(status, {"error": "broken on purpose"})
+        for pattern, statuses in self.hub.breaks_once.items():
+            if statuses and re.fullmatch(pattern, request):
+                status = statuses.pop(0)
+                if not status:
+                    return self._cut_off()
+                return self._send(status, {"error": "broken on purpose"})
         for wanted, pattern, action in ROUTES:
             found = re.fullmatch(pattern, path)
             if found and method in wanted:
@@ -213,6 +221,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _cut_off(self) -> None:
+        """Promises more than comes."""
+        self._send(206, b"half", {"Content-Length": "1000"})
+        self.close_connection = True
 
     def _json(self) -> dict:
         return json.loads(self.body or b"{}")

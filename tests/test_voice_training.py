@@ -1,8 +1,8 @@
 """The voice encoder's loop: what is trained how, streamed data, early ends, several processes."""
 
 import dataclasses
+import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from tests.local_hub import HubSession, LocalHub
+from tests.local_hub import TOKEN, HubSession, LocalHub, Repo
 from tests.training_cast import write_cast
+from tests.voice_runs import (
+    assert_same_weights,
+    configuration,
+    scalars_of,
+    weights_of,
+    written,
+)
 from training import train_voice_encoder, voice_batches
 from training.checkpoints import (
     TrainingFailed,
@@ -41,44 +47,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("voice_training")
     write_cast(folder / "cast", row_group_size=3)
     return folder
-
-
-def configuration(folder: Path, output: str, **changes) -> VoiceEncoderTraining:
-    config = load_configuration("training/configs/tiny_voice_encoder.yaml", VoiceEncoderTraining)
-    places = {"dataset": str(folder / "cast"), "cache": str(folder / "cache")}
-    backbone = changes.pop("backbone", {})
-    if backbone:
-        model = config.model
-        encoder = model["voice_encoder_config"] | backbone
-        changes["model"] = model | {"voice_encoder_config": encoder}
-    return dataclasses.replace(config, output=str(folder / output), **places, **changes)
-
-
-def weights_of(final: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(final / "model.safetensors")
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    a, b = weights_of(one), weights_of(other)
-    assert a.keys() == b.keys() and len(a) > 10
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
-
-
-def scalars_of(output: Path, name: str) -> dict[int, float]:
-    """What TensorBoard has of a figure, by step; of several runs, the last."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found = {}
-    for file in sorted(
-        output.rglob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime
-    ):
-        events = EventAccumulator(str(file)).Reload()
-        if name in events.Tags()["scalars"]:
-            found |= {event.step: event.value for event in events.Scalars(name)}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -466,45 +434,6 @@ def test_speed_is_logged(folder):
     assert 0.1 < scalars_of(Path(config.output), "speed/memory_gib")[6] < 30
 
 
-# --- Several processes ----------------------------------------------------------------------------
-
-
-def written(config: VoiceEncoderTraining) -> Path:
-    """A configuration as a file, for a command."""
-    path = Path(f"{config.output}.yaml")
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(dataclasses.asdict(config)))))
-    return path
-
-
-def by_two_processes(*trainings: str) -> None:
-    """Trainings by two processes, see `tests.two_processes`."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    result = subprocess.run(
-        [*launch, "-m", "tests.two_processes", *trainings],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-
-
-def test_two_processes_resume_exactly(folder):
-    asked = {"batch_size": 2, "validate_every": 2, "log_every": 1}
-    whole = configuration(folder, "two", **asked)
-    stopped = configuration(folder, "two_stopped", **asked)
-    by_two_processes(f"{written(whole)}", f"{written(stopped)}@3", f"{written(stopped)}")
-    whole, stopped = Path(whole.output), Path(stopped.output)
-    assert_same_weights(stopped / "final", whole / "final")
-    losses = scalars_of(whole, "loss/mse")
-    assert list(losses) == [1, 2, 3, 4, 5, 6]
-    assert scalars_of(stopped, "loss/mse") == losses
-    # Two processes of two are not one of two: each hears its own speakers.
-    one = train(configuration(folder, "one_of_two", **asked))
-    ours, theirs = weights_of(one), weights_of(whole / "final")
-    assert not torch.equal(ours["projection.1.weight"], theirs["projection.1.weight"])
-
-
 # --- The Hub --------------------------------------------------------------------------------------
 
 
@@ -539,3 +468,68 @@ def test_push_to_hub(folder, tmp_path):
         load += "print(M.from_pretrained('somebody/voices').config.face_recogniser)"
         status, out, error = session.run(load)
         assert out.strip() == "dlib", error
+
+
+STREAM = """
+import contextlib, io, sys
+from training import train_voice_encoder
+
+def said(path, *more):
+    with contextlib.redirect_stderr(io.StringIO()) as heard:
+        try:
+            train_voice_encoder.main([path, *more])
+        except SystemExit as end:
+            return f"{end.code}: " + heard.getvalue().splitlines()[-1]
+    return "trained"
+
+for arguments in sys.argv[1:]:
+    print(said(*arguments.split()))
+"""
+
+
+def push(hub: LocalHub, name: str, files: dict[str, Path]) -> None:
+    """Puts a private data set on a hub."""
+    hub.repos["dataset", name] = Repo("dataset", name, private=True, versions=[{}])
+    for path, file in files.items():
+        content = file.read_bytes()
+        oid = hashlib.sha256(content).hexdigest()
+        hub.contents[oid] = content
+        hub.repos["dataset", name].versions[-1][path] = oid
+
+
+def test_streaming_from_the_hub(folder, tmp_path):
+    cast = folder / "cast"
+    here = train(configuration(folder, "streamed_here", streaming=True, save_dtype="float32"))
+    config = configuration(folder, "streamed_hub", streaming=True, save_dtype="float32")
+    path = written(config)
+
+    def say(hub: LocalHub, home: str, *arguments: str, token: str | None = TOKEN) -> list[str]:
+        ran = subprocess.run(
+            [sys.executable, "-c", STREAM, *arguments],
+            env=hub.environment(tmp_path / home, token) | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        return [line for line in ran.stdout.splitlines() if line[:3] in ("2: ", "1: ", "tra")]
+
+    files = {file.name: file for file in sorted(cast.iterdir())}
+    broken = "GET .*/train-00000-of-00001.parquet"
+    with LocalHub() as hub:
+        push(hub, "somebody/cast", files)
+        no_validation = {n: f for n, f in files.items() if not n.startswith("validation")}
+        push(hub, "somebody/part", no_validation)
+        hub.breaks_once = {broken: [503, 0]}
+        whole, part, missing = say(
+            hub,
+            "home",
+            f"{path} --dataset somebody/cast",
+            f"{path} --dataset somebody/part --output {tmp_path / 'part'}",
+            f"{path} --dataset somebody/missing --output {tmp_path / 'missing'}",
+        )
+        assert whole == "trained" and hub.breaks_once == {broken: []}
+        assert part.startswith("2: no validation-*.parquet in somebody/part")
+        assert missing.startswith("2: somebody/missing is neither a folder nor a data set that")
+        (unseen,) = say(hub, "nobody", f"{path} --dataset somebody/cast", token=None)
+        assert unseen.startswith("2: somebody/cast is neither") and "`hf auth login`" in unseen
+    assert_same_weights(Path(config.output) / "final", here)

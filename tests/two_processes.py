@@ -1,18 +1,137 @@
-"""`torchrun --nproc_per_node 2 -m tests.two_processes CONFIG.yaml[@STEP] ...`: one of two processes
-of trainings, one after the other, of which each stops at its step if one is given."""
+"""A training by two processes, without waiting for them to import.
 
-import sys
-from unittest import mock
+They are forked from a server that has imported everything, and find each other through the same
+variables as under `torchrun`.
+"""
 
-from accelerate import PartialState
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
 
-from training.configuration import VoiceEncoderTraining, load_configuration
-from training.train_voice_encoder import train
+from training.configuration import VoiceEncoderTraining
 
-if __name__ == "__main__":
-    # A training ends by leaving the other process, and the next one could not find it again.
-    with mock.patch.object(PartialState, "destroy_process_group"):
-        for word in sys.argv[1:]:
-            path, _, step = word.partition("@")
-            train(load_configuration(path, VoiceEncoderTraining), int(step) if step else None)
-    PartialState().destroy_process_group()
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "datasets",
+        "torch.distributed.checkpoint",
+        "torch.distributed.fsdp",
+        "torch.utils.tensorboard",
+        "transformers.models.wav2vec2.modeling_wav2vec2",
+        "modeling_speech2face.modeling_speech2face",
+        "training.train_voice_encoder",
+    ]
+)
+
+
+def two_processes(
+    config: VoiceEncoderTraining,
+    stop_at_step: int | None = None,
+    sharded: bool = False,
+    killed: tuple[int, int] | None = None,
+    full_for: int | None = None,
+) -> list[str | None]:
+    """Trains by two processes on a CPU.
+
+    Args:
+        config: of the run.
+        stop_at_step: as for `train`.
+        sharded: by FSDP instead of DDP.
+        killed: a process, and the step in which it gets SIGKILL.
+        full_for: a process that finds the disk full when it writes a checkpoint.
+
+    Returns:
+        How each ended: what it raised, in words, "" or None if it was killed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ends = [FORKS.Pipe(duplex=False) for _ in range(2)]
+    processes = []
+    for rank, (_, told) in enumerate(ends):
+        what = {"config": config, "stop_at_step": stop_at_step, "sharded": sharded}
+        what |= {"dies_in": killed[1] if killed and killed[0] == rank else None}
+        what |= {"is_full": full_for == rank}
+        processes.append(FORKS.Process(target=_train, args=(rank, port, told), kwargs=what))
+        processes[-1].start()
+        told.close()
+    said = []
+    for process, (hears, _) in zip(processes, ends, strict=True):
+        try:
+            said.append(hears.recv())
+        except EOFError:
+            said.append(None)
+        process.join(60)
+    return said
+
+
+def _train(
+    rank: int,
+    port: int,
+    told: Any,
+    config: VoiceEncoderTraining,
+    stop_at_step: int | None,
+    sharded: bool,
+    dies_in: int | None,
+    is_full: bool,
+) -> None:
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+
+    import torch
+
+    from training import train_voice_encoder
+
+    torch.set_num_threads(1)
+    if sharded:
+        _spread_on_cpus()
+    if is_full:
+        _fill_disk()
+    if dies_in is not None:
+        rate_of = train_voice_encoder.set_learning_rate
+
+        def dies(optimizer: Any, config: VoiceEncoderTraining, step: int) -> float:
+            if step == dies_in:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rate_of(optimizer, config, step)
+
+        train_voice_encoder.set_learning_rate = dies
+    try:
+        train_voice_encoder.train(config, stop_at_step)
+    except Exception as error:
+        told.send(f"{type(error).__name__}: {error}")
+    else:
+        told.send("")
+
+
+def _spread_on_cpus() -> None:
+    """Has Accelerate spread a model over CPUs, which it does only over accelerators.
+
+    What it asks is the kind of the processes; how a model is spread does not depend on it.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"  # as `accelerate launch` has it
+    os.environ["FSDP_AUTO_WRAP_POLICY"] = "TRANSFORMER_BASED_WRAP"
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "Wav2Vec2EncoderLayer"
+    state = PartialState(cpu=True)
+    state.distributed_type = DistributedType.MULTI_GPU
+
+
+def _fill_disk() -> None:
+    """Has whatever torch saves end in the middle, as on a full disk."""
+    import errno
+
+    import torch
+
+    def save(_: Any, path: Any, *rest: Any, **options: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    torch.save = save

@@ -7,13 +7,16 @@ was interrupted before it.
 
 import argparse
 import dataclasses
+import errno
 import itertools
 import math
+import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,84 @@ import numpy as np
 import torch
 
 from training.configuration import Training, load_configuration
+from training.hub import first_line
+
+LONGEST_WAIT = timedelta(days=1)  # of processes for the first, which decodes the data set
+SECONDS_TO_SEE = 10  # a file that another machine wrote to a shared folder
+SHARDS = "pytorch_model_fsdp_0"  # what Accelerate calls weights that FSDP spread, in a checkpoint
 
 
 class TrainingFailed(RuntimeError):
     """A training cannot go on; its sentence says what to change."""
+
+
+def accelerator_of(config: Training) -> Any:
+    """The `Accelerator` of a run: over the processes that its launcher started, on GPUs or CPUs.
+
+    Raises:
+        ValueError: if the launcher asks for the first version of FSDP.
+    """
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    return Accelerator(
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        log_with="tensorboard",
+        project_dir=config.output,
+        fsdp_plugin=_sharding(),
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
+
+
+def _sharding() -> Any:
+    """How FSDP spreads a model, if the launcher asks for it.
+
+    Weights stay float32 where they are gathered, and autocast makes bf16 of them as under DDP:
+    Accelerate's own way makes bf16 of the waveform too, which has 8 bits then. Every process loads
+    the weights to start from: Accelerate can send round parameters, but no buffers.
+    """
+    from accelerate import FullyShardedDataParallelPlugin
+    from accelerate.utils import parse_flag_from_env
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return None
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ValueError("FSDP is supported in its second version: add --fsdp_version 2")
+    return FullyShardedDataParallelPlugin(
+        mixed_precision_policy=MixedPrecisionPolicy(output_dtype=torch.float32),
+        state_dict_type="SHARDED_STATE_DICT",
+        cpu_ram_efficient_loading=False,
+    )
+
+
+def check_output_is_shared(accelerator: Any, config: Training) -> None:
+    """Refuses an output folder that not all processes see; all must call this.
+
+    Raises:
+        ValueError: if one does not, since it could not continue from a checkpoint.
+    """
+    from accelerate.utils import gather_object
+
+    if accelerator.num_processes == 1:
+        return
+    mark = Path(config.output) / ".seen"
+    if accelerator.is_main_process:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    accelerator.wait_for_everyone()
+    deadline = time.monotonic() + SECONDS_TO_SEE
+    while not (seen := mark.exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    all_seen = gather_object([seen])
+    if accelerator.is_main_process:
+        mark.unlink()
+    if not all(all_seen):
+        raise ValueError(
+            f"process {all_seen.index(False)} does not see the output of process 0: set output "
+            f"({config.output}) to a folder that all machines share"
+        )
 
 
 class Progress:
@@ -149,10 +226,22 @@ def failures_explained(config: Training, progress: Progress) -> Iterator[None]:
 
     Raises:
         TrainingFailed: instead of an out-of-memory error, and of the `FloatingPointError` that
-            `check_finite` raises.
+            `check_finite` raises; of data that cannot be read; and of a full disk.
     """
     try:
         yield
+    except ConnectionError as error:
+        said = str(error).splitlines()[-1].removeprefix("ConnectionError: ")  # of a worker, the end
+        raise TrainingFailed(
+            f"{said} in step {progress.step + 1}{_where_to_continue(config)}"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingFailed(
+            f"{config.output} is full ({first_line(error)}) in step {progress.step + 1}: make room "
+            f"there{_where_to_continue(config)}"
+        ) from error
     except FloatingPointError as error:
         raise TrainingFailed(
             f"{error} in step {progress.step + 1}: lower learning_rate "
@@ -202,12 +291,23 @@ def save_checkpoint(
 ) -> Path:
     """Writes `checkpoint-{step}` in one move, then removes the oldest beyond `keep_checkpoints`.
 
-    That of the best step is never removed.
+    That of the best step is never removed. All processes must call this.
+
+    Raises:
+        TrainingFailed: in all of them if one cannot write; the checkpoints before are as they were.
     """
     folder = Path(config.output) / f"checkpoint-{step}"
     work = folder.with_name(folder.name + ".part")
-    accelerator.save_state(str(work))
-    accelerator.wait_for_everyone()  # each process writes its part
+    if accelerator.is_main_process:
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed while it wrote
+    accelerator.wait_for_everyone()
+    if reason := _failure(accelerator, accelerator.save_state, str(work)):
+        if accelerator.is_main_process:
+            shutil.rmtree(work, ignore_errors=True)
+        raise TrainingFailed(
+            f"{folder} cannot be written ({reason}): make room there, or lower keep_checkpoints"
+            f"{_where_to_continue(config)}"
+        )
     if accelerator.is_main_process:
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
@@ -219,14 +319,83 @@ def save_checkpoint(
 
 
 def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = None) -> bool:
-    """Loads a checkpoint, or the run's latest; False if there is none."""
-    found = [Path(checkpoint)] if checkpoint else list_checkpoints(config.output)[-1:]
-    if not found:
-        return False
-    if not found[0].is_dir():
-        raise FileNotFoundError(f"no checkpoint {found[0]}: give a checkpoint-{{step}} folder")
-    accelerator.load_state(str(found[0]))
-    return True
+    """Loads a checkpoint, or the run's latest that can be read; False if there is none.
+
+    All processes must call this, and load the same.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        TrainingFailed: if none can be read.
+        ValueError: if FSDP wrote it and this run is not spread so, or the other way round.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    found = [Path(checkpoint)] if checkpoint else list_checkpoints(config.output)[::-1]
+    found = broadcast_object_list([found])[0]
+    for folder in found:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no checkpoint {folder}: give a checkpoint-{{step}} folder")
+        _check_spread_alike(accelerator, folder)
+        reason = _failure(accelerator, accelerator.load_state, str(folder))
+        if not reason:
+            return True
+        accelerator.print(f"{folder} cannot be read ({reason})")
+    if found:
+        raise TrainingFailed(
+            f"{found[-1]} cannot be read ({reason}), and there is none before it: train with the "
+            "configuration that it was made with, or remove it to start anew"
+        )
+    return False
+
+
+def _failure(accelerator: Any, action: Callable, folder: str) -> str:
+    """Why an action on a folder failed in any process, told to all of them; "" if it did not."""
+    from accelerate.utils import gather_object
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    reason = ""
+    try:
+        action(folder)
+    except CheckpointException as error:  # of FSDP: what happened in each process
+        reason = first_line(next(iter(error.failures.values()))[0])
+    except Exception as error:  # a torn file raises whatever its bytes say
+        reason = first_line(error)
+    return next(filter(None, gather_object([reason])), "")
+
+
+def _check_spread_alike(accelerator: Any, folder: Path) -> None:
+    from accelerate.utils import DistributedType
+
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    if (folder / SHARDS).is_dir() != sharded:
+        way = "without --use_fsdp, as it was made" if sharded else "with --use_fsdp, as it was made"
+        raise ValueError(f"{folder} cannot be continued from here: go on {way}, or export it")
+
+
+def load_weights(module: torch.nn.Module, checkpoint: str | Path) -> Progress:
+    """Reads a checkpoint's weights into a module, in one process, whoever wrote them.
+
+    Returns:
+        How far the training was.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+    """
+    from safetensors.torch import load_model
+    from torch.distributed.checkpoint import FileSystemReader, load
+
+    checkpoint = Path(checkpoint)
+    if not checkpoint.is_dir():
+        raise FileNotFoundError(f"no checkpoint {checkpoint}: give a checkpoint-{{step}} folder")
+    if (checkpoint / SHARDS).is_dir():
+        state = module.state_dict()  # its tensors are filled in place
+        reader = FileSystemReader(checkpoint / SHARDS)
+        load({"model": state}, storage_reader=reader, no_dist=True)
+    else:
+        load_model(module, checkpoint / "model.safetensors")
+    progress = Progress()
+    progress.load_state_dict(torch.load(checkpoint / "custom_checkpoint_0.pkl", weights_only=True))
+    return progress
 
 
 def learning_rate_factor(config: Training, step: int) -> float:
@@ -440,7 +609,7 @@ def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Ends the command with one sentence, where something was wrong that a user can change."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
         parser.exit(2, f"{error}\n")
     except TrainingFailed as error:
         parser.exit(1, f"{error}\n")

@@ -162,8 +162,8 @@ def teacher_of(dataset: str) -> str:
         card = DatasetCard.load(path / "README.md" if path.is_dir() else dataset)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise FileNotFoundError(
-            f"{dataset} is neither a folder nor a data set that the Hub has: build it "
-            "first, see training/README.md"
+            f"{dataset} is neither a folder nor a data set that the Hub shows you: build it first, "
+            "see training/README.md, or log in (`hf auth login`) if it is private"
         ) from error
     name = (card.data.to_dict().get("speech2face") or {}).get("face_recogniser")
     if not name:

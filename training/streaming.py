@@ -6,6 +6,8 @@ lane), so that a resumed run continues exactly, without any buffer that would ha
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from training.data import Pairs, fingerprint, pairs_of, parquet_files, read_speech, teacher_of
+from training.hub import first_line
 
 SMALL_COLUMNS = ("pair_id", "face_embedding", "speaker_id", "gender", "age", "voice_id")
 SMALL_COLUMNS += ("voice_parameters",)  # which a cast alone states
@@ -37,7 +40,11 @@ class StreamedPairs(Pairs):
     group_ends: np.ndarray | None = None
 
     def speech(self, index: int) -> np.ndarray:
-        """The recording of a pair, (samples,) int16 at 16 kHz."""
+        """The recording of a pair, (samples,) int16 at 16 kHz.
+
+        Raises:
+            ConnectionError: if its file cannot be read.
+        """
         group = int(np.searchsorted(self.group_ends, index, side="right")) - 1
         encoded = self._speech_of_group(group)[index - self.group_ends[group]]
         return read_speech(encoded, self.pair_ids[index])
@@ -52,7 +59,7 @@ class StreamedPairs(Pairs):
 
         if group not in self._kept:
             # Opened anew: a handle that is shared with a forked process has one position for both.
-            with _open(self.files[self.group_files[group]]) as file:
+            with _opened(self.files[self.group_files[group]]) as file:
                 table = pq.ParquetFile(file).read_row_group(
                     int(self.group_numbers[group]), columns=["audio"]
                 )
@@ -72,6 +79,7 @@ def stream_pairs(dataset: str, split: str, cache: str) -> StreamedPairs:
         cache: folder for what a voice teacher says of the recordings.
 
     Raises:
+        ConnectionError: if a file cannot be read.
         FileNotFoundError: if there is no such split.
         ValueError: if the data set names no teacher.
     """
@@ -82,7 +90,7 @@ def stream_pairs(dataset: str, split: str, cache: str) -> StreamedPairs:
     files = _parquet_files(dataset, split)
     tables, group_files, group_numbers, group_rows = [], [], [], []
     for number, path in enumerate(files):
-        with _open(path) as file:
+        with _opened(path) as file:
             parquet = pq.ParquetFile(file)
             names = set(parquet.schema_arrow.names)
             tables.append(parquet.read([name for name in SMALL_COLUMNS if name in names]))
@@ -195,7 +203,18 @@ def _parquet_files(dataset: str, split: str) -> list[str]:
     return files
 
 
-def _open(path: str) -> Any:
-    import fsspec
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """A file in a folder or on the Hub; `huggingface_hub` asks again where a request fails.
 
-    return fsspec.open(path, "rb").open()
+    Raises:
+        ConnectionError: if it cannot be read nevertheless.
+    """
+    import fsspec
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        with fsspec.open(path, "rb") as file:
+            yield file
+    except (HTTPError, OSError) as error:
+        raise ConnectionError(f"{path} cannot be read ({first_line(error)})") from error

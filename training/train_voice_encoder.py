@@ -20,10 +20,13 @@ from training.checkpoints import (
     Meter,
     Progress,
     StopRequest,
+    accelerator_of,
     batches_to_go,
     begins,
+    check_output_is_shared,
     configuration_of,
     failures_explained,
+    load_weights,
     optimizer_of,
     refusing,
     resume,
@@ -118,19 +121,14 @@ def train(
     Returns:
         The folder `final/` of the finished model, or None if the run was stopped before its end.
     """
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
     from tqdm import tqdm
 
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        log_with="tensorboard",
-        project_dir=config.output,
-    )
+    accelerator = accelerator_of(config)
+    check_output_is_shared(accelerator, config)
     # 1. Data, model, optimiser
-    with accelerator.main_process_first():
+    # One process decodes; or one on each machine, where each has a cache of its own.
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
         pairs, validation = data or load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
@@ -149,7 +147,8 @@ def train(
     coming = meter.waiting_for(in_order(batches, numbers, accelerator.device))
 
     def loss_of(student: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        predicted, heads = student(batch["input_values"])  # (B, D), ...
+        with accelerator.autocast():
+            predicted, heads = student(batch["input_values"])  # (B, D), ...
         parts = weighted_losses(config, predicted, heads, batch, references)
         return {f"loss/{name}": part for name, part in parts.items()} | {
             "loss": sum(parts.values())
@@ -532,19 +531,10 @@ def calibration_of(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
 
 def export(config: VoiceEncoderTraining, checkpoint: str, folder: str) -> None:
     """Writes the model of a checkpoint as the end of the training would."""
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=True)
     pairs, validation = load_data(config)
     student = build_student(config, pairs, _voices(pairs, config))
-    optimizer = optimizer_of(config, student, learning_rates_of(config))
-    student, optimizer = accelerator.prepare(student, optimizer)
-    progress = Progress()
-    accelerator.register_for_checkpointing(progress)
-    resume(accelerator, config, checkpoint)
-    finish(
-        accelerator.unwrap_model(student), config, pairs, validation, Path(folder), progress.step
-    )
+    progress = load_weights(student, checkpoint)
+    finish(student, config, pairs, validation, Path(folder), progress.step)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

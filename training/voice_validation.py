@@ -5,6 +5,7 @@ Letters: D size of the face embedding.
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ def predict(
             np.resize(pairs.speech(r)[:samples], samples) for r in own[start:][:VALIDATION_BATCH]
         ]
         speech = normalise(torch.from_numpy(np.stack(clips).astype(np.float32) / 32768))
-        predictions.append(student(speech.to(device))[0].float())
+        with accelerator.autocast() if accelerator else nullcontext():
+            predictions.append(student(speech.to(device))[0].float())
     predicted = torch.cat(predictions)
     if processes > 1:
         predicted = accelerator.gather(predicted)
