@@ -20,15 +20,6 @@ pytestmark = pytest.mark.slow  # gradio is not among what the fast tests install
 FEW, MANY = 3, 7  # denoising steps
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two sum in another order now and then, and faces are compared bit for bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pipeline():
     from diffusers import DPMSolverMultistepScheduler
