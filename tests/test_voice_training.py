@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from tests.local_hub import TOKEN, HubSession, LocalHub, Repo
-from tests.training_cast import write_cast
-from tests.voice_runs import (
+from tests.tiny_runs import (
     assert_same_weights,
     configuration,
     scalars_of,
     weights_of,
     written,
 )
+from tests.training_cast import write_cast
 from training import train_voice_encoder, voice_batches
 from training.checkpoints import (
     TrainingFailed,

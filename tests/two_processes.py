@@ -8,28 +8,34 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.configuration import VoiceEncoderTraining
+from training import train_voice_encoder
+from training.configuration import Training
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "datasets",
+        "diffusers.training_utils",
         "torch.distributed.checkpoint",
         "torch.distributed.fsdp",
         "torch.utils.tensorboard",
         "transformers.models.wav2vec2.modeling_wav2vec2",
         "modeling_speech2face.modeling_speech2face",
+        "training.distill_face_decoder",
+        "training.train_normalized_decoder",
         "training.train_voice_encoder",
     ]
 )
 
 
 def two_processes(
-    config: VoiceEncoderTraining,
+    config: Training,
     stop_at_step: int | None = None,
+    train: Callable[[Training, int | None], Path | None] = train_voice_encoder.train,
     sharded: bool = False,
     killed: tuple[int, int] | None = None,
     full_for: int | None = None,
@@ -39,6 +45,7 @@ def two_processes(
     Args:
         config: of the run.
         stop_at_step: as for `train`.
+        train: of one of the trainings.
         sharded: by FSDP instead of DDP.
         killed: a process, and the step in which it gets SIGKILL.
         full_for: a process that finds the disk full when it writes a checkpoint.
@@ -52,7 +59,8 @@ def two_processes(
     ends = [FORKS.Pipe(duplex=False) for _ in range(2)]
     processes = []
     for rank, (_, told) in enumerate(ends):
-        what = {"config": config, "stop_at_step": stop_at_step, "sharded": sharded}
+        what = {"config": config, "stop_at_step": stop_at_step, "train": train}
+        what |= {"sharded": sharded}
         what |= {"dies_in": killed[1] if killed and killed[0] == rank else None}
         what |= {"is_full": full_for == rank}
         processes.append(FORKS.Process(target=_train, args=(rank, port, told), kwargs=what))
@@ -72,21 +80,17 @@ def _train(
     rank: int,
     port: int,
     told: Any,
-    config: VoiceEncoderTraining,
+    config: Training,
     stop_at_step: int | None,
+    train: Callable[[Training, int | None], Path | None],
     sharded: bool,
     dies_in: int | None,
     is_full: bool,
 ) -> None:
     variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
-    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in variables.items()})
 
-    import torch
-
-    from training import train_voice_encoder
-
-    torch.set_num_threads(1)
     if sharded:
         _spread_on_cpus()
     if is_full:
@@ -94,14 +98,14 @@ def _train(
     if dies_in is not None:
         rate_of = train_voice_encoder.set_learning_rate
 
-        def dies(optimizer: Any, config: VoiceEncoderTraining, step: int) -> float:
+        def dies(optimizer: Any, config: Training, step: int) -> float:
             if step == dies_in:
                 os.kill(os.getpid(), signal.SIGKILL)
             return rate_of(optimizer, config, step)
 
         train_voice_encoder.set_learning_rate = dies
     try:
-        train_voice_encoder.train(config, stop_at_step)
+        train(config, stop_at_step)
     except Exception as error:
         told.send(f"{type(error).__name__}: {error}")
     else:

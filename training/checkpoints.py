@@ -1,4 +1,4 @@
-"""Checkpoints that a killed run continues from exactly, and what both trainings share around them.
+"""Checkpoints that a killed run continues from exactly, and what all trainings share around them.
 
 Every random number of a step (dropout, noise, order, augmentation) is drawn from a generator seeded
 by (seed, step): nothing random has to be stored, and step 100 is the same whether or not the run
@@ -35,26 +35,33 @@ class TrainingFailed(RuntimeError):
     """A training cannot go on; its sentence says what to change."""
 
 
-def accelerator_of(config: Training) -> Any:
+def accelerator_of(config: Training, can_spread: bool = False) -> Any:
     """The `Accelerator` of a run: over the processes that its launcher started, on GPUs or CPUs.
 
+    Args:
+        config: of the run.
+        can_spread: whether FSDP may spread what is trained.
+
     Raises:
-        ValueError: if the launcher asks for the first version of FSDP.
+        ValueError: if the launcher asks for FSDP where it may not, or for its first version; if
+            not all processes see `config.output`, since they could not continue from a checkpoint.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
 
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
         mixed_precision=config.mixed_precision,
         gradient_accumulation_steps=config.gradient_accumulation,
         log_with="tensorboard",
         project_dir=config.output,
-        fsdp_plugin=_sharding(),
+        fsdp_plugin=_sharding(can_spread),
         kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
+    _check_output_is_shared(accelerator, config)
+    return accelerator
 
 
-def _sharding() -> Any:
+def _sharding(can_spread: bool) -> Any:
     """How FSDP spreads a model, if the launcher asks for it.
 
     Weights stay float32 where they are gathered, and autocast makes bf16 of them as under DDP:
@@ -67,6 +74,8 @@ def _sharding() -> Any:
 
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return None
+    if not can_spread:
+        raise ValueError("FSDP is there for the voice encoder alone: leave --use_fsdp out")
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ValueError("FSDP is supported in its second version: add --fsdp_version 2")
     return FullyShardedDataParallelPlugin(
@@ -76,12 +85,7 @@ def _sharding() -> Any:
     )
 
 
-def check_output_is_shared(accelerator: Any, config: Training) -> None:
-    """Refuses an output folder that not all processes see; all must call this.
-
-    Raises:
-        ValueError: if one does not, since it could not continue from a checkpoint.
-    """
+def _check_output_is_shared(accelerator: Any, config: Training) -> None:
     from accelerate.utils import gather_object
 
     if accelerator.num_processes == 1:
@@ -102,6 +106,15 @@ def check_output_is_shared(accelerator: Any, config: Training) -> None:
             f"process {all_seen.index(False)} does not see the output of process 0: set output "
             f"({config.output}) to a folder that all machines share"
         )
+
+
+@contextmanager
+def one_goes_first(accelerator: Any) -> Iterator[None]:
+    """Has one process decode what the others then read; or one on each machine, where each has a
+    cache of its own.
+    """
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
+        yield
 
 
 class Progress:
@@ -351,16 +364,21 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
 def _failure(accelerator: Any, action: Callable, folder: str) -> str:
     """Why an action on a folder failed in any process, told to all of them; "" if it did not."""
     from accelerate.utils import gather_object
-    from torch.distributed.checkpoint.api import CheckpointException
 
     reason = ""
     try:
         action(folder)
-    except CheckpointException as error:  # of FSDP: what happened in each process
-        reason = first_line(next(iter(error.failures.values()))[0])
     except Exception as error:  # a torn file raises whatever its bytes say
-        reason = first_line(error)
+        reason = _reason(error)
     return next(filter(None, gather_object([reason])), "")
+
+
+def _reason(error: Exception) -> str:
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    if isinstance(error, CheckpointException):  # of shards: what happened in each process
+        error = next(iter(error.failures.values()))[0]
+    return first_line(error)
 
 
 def _check_spread_alike(accelerator: Any, folder: Path) -> None:
@@ -380,21 +398,28 @@ def load_weights(module: torch.nn.Module, checkpoint: str | Path) -> Progress:
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
+        TrainingFailed: if it cannot be read.
     """
     from safetensors.torch import load_model
     from torch.distributed.checkpoint import FileSystemReader, load
 
-    checkpoint = Path(checkpoint)
+    checkpoint, progress = Path(checkpoint), Progress()
     if not checkpoint.is_dir():
         raise FileNotFoundError(f"no checkpoint {checkpoint}: give a checkpoint-{{step}} folder")
-    if (checkpoint / SHARDS).is_dir():
-        state = module.state_dict()  # its tensors are filled in place
-        reader = FileSystemReader(checkpoint / SHARDS)
-        load({"model": state}, storage_reader=reader, no_dist=True)
-    else:
-        load_model(module, checkpoint / "model.safetensors")
-    progress = Progress()
-    progress.load_state_dict(torch.load(checkpoint / "custom_checkpoint_0.pkl", weights_only=True))
+    try:
+        if (checkpoint / SHARDS).is_dir():
+            state = module.state_dict()  # its tensors are filled in place
+            reader = FileSystemReader(checkpoint / SHARDS)
+            load({"model": state}, storage_reader=reader, no_dist=True)
+        else:
+            load_model(module, checkpoint / "model.safetensors")
+        file = checkpoint / "custom_checkpoint_0.pkl"
+        progress.load_state_dict(torch.load(file, weights_only=True))
+    except Exception as error:  # a torn file raises whatever its bytes say
+        raise TrainingFailed(
+            f"{checkpoint} cannot be read ({_reason(error)}): export it with the configuration "
+            "that it was made with, or export another one"
+        ) from error
     return progress
 
 
@@ -517,6 +542,21 @@ def average_of(config: Training, module: torch.nn.Module) -> Any:
     return EMAModel(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
 
 
+def load_averaged(
+    accelerator: Any, config: Training, module: torch.nn.Module, checkpoint: str | Path
+) -> tuple[torch.nn.Module, Any]:
+    """A module with a checkpoint's weights, and its averaged weights, a diffusers `EMAModel`.
+
+    Raises:
+        FileNotFoundError, TrainingFailed, ValueError: as `resume` does.
+    """
+    module, _ = accelerator.prepare(module, optimizer_of(config, module))
+    average = average_of(config, module)
+    accelerator.register_for_checkpointing(average, Progress())
+    resume(accelerator, config, checkpoint)
+    return accelerator.unwrap_model(module), average
+
+
 class averaged:
     """Lends a module its averaged weights: `with averaged(module, average): ...`.
 
@@ -609,7 +649,7 @@ def refusing(parser: argparse.ArgumentParser) -> Iterator[None]:
     """Ends the command with one sentence, where something was wrong that a user can change."""
     try:
         yield
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
+    except (ValueError, FileNotFoundError, ConnectionError, ModuleNotFoundError) as error:
         parser.exit(2, f"{error}\n")
     except TrainingFailed as error:
         parser.exit(1, f"{error}\n")

@@ -17,18 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.checkpoints import run_command
+from training.checkpoints import accelerator_of, load_averaged, run_command
 from training.configuration import FaceDecoderDistillation
 from training.data import check_same_teacher
 from training.diffusion import FaceDecoder, NoiseSchedule, with_guidance
 from training.latents import load_vae
-from training.train_face_decoder import (
-    accelerator_of,
-    fit,
-    load_training_pairs,
-    ready_to_learn,
-    write_checkpoint,
-)
+from training.train_face_decoder import finish, fit, load_training_pairs, ready_to_learn
 
 
 def train(config: FaceDecoderDistillation, stop_at_step: int | None = None) -> Path | None:
@@ -136,7 +130,8 @@ def export(config: FaceDecoderDistillation, checkpoint: str, folder: str) -> Non
     accelerator = accelerator_of(config)
     guided, sampler, vae = load_decoder(config, accelerator.device)
     student = build_student(config, guided)
-    write_checkpoint(accelerator, config, student, sampler, vae, checkpoint, folder)
+    student, average = load_averaged(accelerator, config, student, checkpoint)
+    finish(config, student, average, sampler, vae, Path(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

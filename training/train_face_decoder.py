@@ -18,11 +18,14 @@ from training.checkpoints import (
     Meter,
     Progress,
     StopRequest,
+    accelerator_of,
     average_of,
     averaged,
     batches_to_go,
     failures_explained,
+    load_averaged,
     log_sheet,
+    one_goes_first,
     optimizer_of,
     resume,
     run_command,
@@ -63,21 +66,9 @@ def train(config: FaceDecoderTraining, stop_at_step: int | None = None) -> Path 
     return fit(accelerator, config, decoder, loss_of, pairs, sampler, vae, stop_at_step)
 
 
-def accelerator_of(config: DiffusionTraining) -> Any:
-    """The `Accelerator` of a run."""
-    from accelerate import Accelerator
-
-    return Accelerator(
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        log_with="tensorboard",
-        project_dir=config.output,
-    )
-
-
 def load_training_pairs(accelerator: Any, config: DiffusionTraining) -> Pairs:
-    """The training split; one process decodes it if that has not been done."""
-    with accelerator.main_process_first():
+    """The training split, decoded."""
+    with one_goes_first(accelerator):
         return load_pairs(config.dataset, "train", config.cache, config.pixels)
 
 
@@ -110,7 +101,7 @@ def fit(
     from tqdm import tqdm
 
     # 1. Batches, averaged weights, optimiser
-    with accelerator.main_process_first():
+    with one_goes_first(accelerator):
         validation = load_pairs(config.dataset, "validation", config.cache, config.pixels)
         channels = decoder.unet.config.in_channels
         latents = FoldedPixels(pairs, channels) if vae is None else VaeLatents(pairs, vae)
@@ -167,7 +158,7 @@ def fit(
     # 4. The finished decoder
     accelerator.end_training()
     if progress.step < config.steps:
-        print(f"stopped at step {progress.step}: run the same command to continue")
+        accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
         return None
     folder = Path(config.output) / "final"
     if accelerator.is_main_process:
@@ -386,25 +377,8 @@ def export(config: FaceDecoderTraining, checkpoint: str, folder: str) -> None:
     vae = load_vae(config.vae, accelerator.device)
     decoder = build_decoder(config, pairs, vae)
     sampler = build_sampler(config.scheduler, config.sampler, config.sampler_config)
-    write_checkpoint(accelerator, config, decoder, sampler, vae, checkpoint, folder)
-
-
-def write_checkpoint(
-    accelerator: Any,
-    config: DiffusionTraining,
-    decoder: FaceDecoder,
-    sampler: Any,
-    vae: nn.Module | None,
-    checkpoint: str,
-    folder: str,
-) -> None:
-    """Reads a checkpoint's weights into a decoder, and writes what `finish` would."""
-    optimizer = optimizer_of(config, decoder)
-    decoder, optimizer = accelerator.prepare(decoder, optimizer)
-    average = average_of(config, decoder)
-    accelerator.register_for_checkpointing(average, Progress())
-    resume(accelerator, config, checkpoint)
-    finish(config, accelerator.unwrap_model(decoder), average, sampler, vae, Path(folder))
+    decoder, average = load_averaged(accelerator, config, decoder, checkpoint)
+    finish(config, decoder, average, sampler, vae, Path(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,11 +20,14 @@ from training.checkpoints import (
     Meter,
     Progress,
     StopRequest,
+    accelerator_of,
     average_of,
     averaged,
     batches_to_go,
     failures_explained,
+    load_averaged,
     log_sheet,
+    one_goes_first,
     optimizer_of,
     resume,
     run_command,
@@ -54,18 +57,12 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
     Returns:
         The folder `final/` of the finished decoder, or None if the run was stopped before its end.
     """
-    from accelerate import Accelerator
     from tqdm import tqdm
 
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        log_with="tensorboard",
-        project_dir=config.output,
-    )
+    accelerator = accelerator_of(config)
     # 1. Data, teacher, model, averaged weights, optimiser
     size = face_size(config)
-    with accelerator.main_process_first():
+    with one_goes_first(accelerator):
         pairs, targets = load_targets(config.dataset, "train", config.cache, size)
         validation = load_targets(config.dataset, "validation", config.cache, size)
     teacher = load_teacher(pairs.teacher, accelerator.device)
@@ -129,7 +126,7 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
     # 4. The finished decoder
     accelerator.end_training()
     if progress.step < config.steps:
-        print(f"stopped at step {progress.step}: run the same command to continue")
+        accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
         return None
     folder = Path(config.output) / "final"
     if accelerator.is_main_process:
@@ -350,17 +347,11 @@ def finish(
 
 def export(config: NormalizedDecoderTraining, checkpoint: str, folder: str) -> None:
     """Writes the decoder of a checkpoint as the end of the training would."""
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = accelerator_of(config)
     pairs, targets = load_targets(config.dataset, "train", config.cache, face_size(config))
     decoder = build_decoder(config, pairs, targets)
-    optimizer = optimizer_of(config, decoder)
-    decoder, optimizer = accelerator.prepare(decoder, optimizer)
-    average = average_of(config, decoder)
-    accelerator.register_for_checkpointing(average, Progress())
-    resume(accelerator, config, checkpoint)
-    finish(config, accelerator.unwrap_model(decoder), average, Path(folder))
+    decoder, average = load_averaged(accelerator, config, decoder, checkpoint)
+    finish(config, decoder, average, Path(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -23,10 +23,10 @@ from training.checkpoints import (
     accelerator_of,
     batches_to_go,
     begins,
-    check_output_is_shared,
     configuration_of,
     failures_explained,
     load_weights,
+    one_goes_first,
     optimizer_of,
     refusing,
     resume,
@@ -124,11 +124,9 @@ def train(
     from accelerate.utils import set_seed
     from tqdm import tqdm
 
-    accelerator = accelerator_of(config)
-    check_output_is_shared(accelerator, config)
+    accelerator = accelerator_of(config, can_spread=True)
     # 1. Data, model, optimiser
-    # One process decodes; or one on each machine, where each has a cache of its own.
-    with accelerator.main_process_first(), accelerator.local_main_process_first():
+    with one_goes_first(accelerator):
         pairs, validation = data or load_data(config)
         voices = _voices(pairs, config)  # (N, V) or None
     student = build_student(config, pairs, voices)
@@ -147,7 +145,7 @@ def train(
     coming = meter.waiting_for(in_order(batches, numbers, accelerator.device))
 
     def loss_of(student: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        with accelerator.autocast():
+        with accelerator.autocast():  # FSDP leaves it to us
             predicted, heads = student(batch["input_values"])  # (B, D), ...
         parts = weighted_losses(config, predicted, heads, batch, references)
         return {f"loss/{name}": part for name, part in parts.items()} | {
