@@ -34,15 +34,6 @@ TWO |= {"learning_rates": {"pooling": 1e-4}, "frozen": ["layer_scores"]}
 TWO |= {"losses": VoiceEncoderLosses(am_softmax=0.1)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums of several threads may come in another order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
