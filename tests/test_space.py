@@ -19,7 +19,7 @@ from dataset_scripts.synthetic_cast.gallery import main as make_gallery
 from modeling_speech2face import read_provenance, verify_image
 from modeling_speech2face.provenance import describe, with_provenance
 from space.page import texts
-from space.page.figures import FIGURES, figures
+from space.page.figures import FIGURES, figures, table
 from space.page.gallery import FOLDER, SIDE, Gallery
 from space.page.limits import Refusal, Settings, checked_settings
 from space.page.marks import SHOWN_SIDE, with_visible_mark
@@ -256,6 +256,15 @@ def test_the_figures_of_the_page_are_those_of_the_card():
     assert f"{values['embeddings_association_auc', 'voice, 6 s']:.0%} (" in shown
     assert shown.count("<tr>") == 1 + len(FIGURES)
     assert f"Measured on {results[0].metric_args['speakers']} invented speakers" in shown
+
+
+def test_no_correlation_has_no_sign():
+    from huggingface_hub import EvalResult
+
+    said = {"system": "diffusion from voice, 6 s", "interval": [-0.2, -0.004], "speakers": 9}
+    kind = "faces_attribute_agreement_age_r"
+    result = EvalResult("task", "data", "data", kind, -0.001, metric_args=said)
+    assert "<td>0.00 (−0.20 to 0.00)</td>" in table([result], is_bundled=True)
 
 
 def test_other_weights_are_not_praised_with_the_figures_of_the_bundled(tmp_path):

@@ -51,6 +51,7 @@ THEME = gr.themes.Base(
     button_primary_text_color="white",
     button_primary_text_color_dark="white",
     body_background_fill="*neutral_50",
+    checkbox_border_radius="4px",  # or it is as round as a radio button
     block_label_text_color="*neutral_700",
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
