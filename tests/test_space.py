@@ -5,6 +5,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -315,3 +317,17 @@ def test_it_starts_by_itself_with_the_bundled_weights(where, tmp_path):
         voice = handle_file(ROOT / "samples" / "librispeech-2414.flac")  # it waits for the weights
         nearest, _ = client.predict(voice=voice, consent=True, api_name="/retrieve")
         assert len(nearest) == 6
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_loaded_end_the_page(tmp_path):
+    tiny_pipeline(face_embedding_size=128).save_pretrained(tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    environment = os.environ | {"SPEECH2FACE_CHECKPOINT": str(tmp_path / "checkpoint")}
+    command = [sys.executable, "-m", "space.app"]  # it answers by then, and must not go on so
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 1 and "Running on local URL" in run.stdout
+    assert "checkpoint cannot be loaded" in run.stderr.splitlines()[-1]
