@@ -79,7 +79,7 @@ def _first_answer(server: subprocess.Popen, url: str) -> str:
             with urllib.request.urlopen(url, timeout=60) as answer:
                 return answer.read().decode()
         except OSError:
-            time.sleep(0.5)
+            time.sleep(0.1)
     raise AssertionError("no answer within five minutes")
 
 

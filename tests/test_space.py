@@ -5,6 +5,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from dataset_scripts.synthetic_cast.gallery import main as make_gallery
 from modeling_speech2face import read_provenance, verify_image
 from modeling_speech2face.provenance import describe, with_provenance
 from space.page import texts
-from space.page.figures import FIGURES, figures
+from space.page.figures import FIGURES, figures, table
 from space.page.gallery import FOLDER, SIDE, Gallery
 from space.page.limits import Refusal, Settings, checked_settings
 from space.page.marks import SHOWN_SIDE, with_visible_mark
@@ -258,6 +260,15 @@ def test_the_figures_of_the_page_are_those_of_the_card():
     assert f"Measured on {results[0].metric_args['speakers']} invented speakers" in shown
 
 
+def test_no_correlation_has_no_sign():
+    from huggingface_hub import EvalResult
+
+    said = {"system": "diffusion from voice, 6 s", "interval": [-0.2, -0.004], "speakers": 9}
+    kind = "faces_attribute_agreement_age_r"
+    result = EvalResult("task", "data", "data", kind, -0.001, metric_args=said)
+    assert "<td>0.00 (−0.20 to 0.00)</td>" in table([result], is_bundled=True)
+
+
 def test_other_weights_are_not_praised_with_the_figures_of_the_bundled(tmp_path):
     card = (BUNDLED / "README.md").read_text()
     path = tmp_path / "README.md"
@@ -306,3 +317,17 @@ def test_it_starts_by_itself_with_the_bundled_weights(where, tmp_path):
         voice = handle_file(ROOT / "samples" / "librispeech-2414.flac")  # it waits for the weights
         nearest, _ = client.predict(voice=voice, consent=True, api_name="/retrieve")
         assert len(nearest) == 6
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_loaded_end_the_page(tmp_path):
+    tiny_pipeline(face_embedding_size=128).save_pretrained(tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    environment = os.environ | {"SPEECH2FACE_CHECKPOINT": str(tmp_path / "checkpoint")}
+    command = [sys.executable, "-m", "space.app"]  # it answers by then, and must not go on so
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 1 and "Running on local URL" in run.stdout
+    assert "checkpoint cannot be loaded" in run.stderr.splitlines()[-1]

@@ -1,5 +1,6 @@
 """How the Space draws: one at a time, in its time, before it is loaded, and on ZeroGPU."""
 
+import asyncio
 import pickle
 import sys
 import threading
@@ -152,28 +153,61 @@ def test_what_is_no_checkpoint_is_refused_before_the_page_answers(checkpoint, in
         build_app()
 
 
-def test_who_comes_early_waits_and_is_told_so(checkpoint, voice):
+def test_who_comes_early_waits(checkpoint, voice):
     from space.page.drawing import Artist
-    from space.page.endpoints import Endpoints
 
     artist = Artist()
-    endpoints = Endpoints(artist)
-    shown = endpoints.example()
-    early = next(shown)
-    assert "just been started" in early and "<img" not in early
-    with ThreadPoolExecutor(2) as visitors:
-        drawing = visitors.submit(faces_of, artist, [voice], FEW)
-        waiting = visitors.submit(next, shown)
-        assert not drawing.done() and not waiting.done()
+    with ThreadPoolExecutor(1) as visitor:
+        drawing = visitor.submit(faces_of, artist, [voice], FEW)
+        assert not drawing.done()
         artist.load()
-        endpoints.draw_example()
         assert len(drawing.result(timeout=60)) == 4
-        assert waiting.result(timeout=60).count("<img") == 4
-    (late,) = endpoints.example()
-    assert late.count("<img") == 4 and "just been started" not in late
     loaded = artist.gallery
     artist.load()
     assert artist.gallery is loaded  # once
+
+
+def test_the_example_comes_to_all_who_wait_for_it_and_keeps_no_thread(artist):
+    from space.page.endpoints import Endpoints
+
+    page = Endpoints(artist)
+    running = threading.active_count()
+
+    async def visit() -> list[str]:
+        return [shown async for shown in page.example()]
+
+    async def come_early() -> list[list[str]]:
+        visitors = [asyncio.create_task(visit()) for _ in range(50)]
+        await asyncio.sleep(0)
+        assert threading.active_count() == running
+        await asyncio.to_thread(page.draw_example)
+        return await asyncio.wait_for(asyncio.gather(*visitors), timeout=60)
+
+    for early, late in asyncio.run(come_early()):
+        assert "just been started" in early and "<img" not in early
+        assert late.count("<img") == 4 and "just been started" not in late
+    assert asyncio.run(visit()) == [late]
+
+
+@pytest.mark.parametrize(
+    "kind, is_told", [("EntryNotFoundError", True), ("LocalEntryNotFoundError", False)]
+)
+def test_a_hub_that_cannot_be_reached_is_not_taken_for_one_without_weights(
+    monkeypatch, kind, is_told
+):
+    from huggingface_hub import errors
+
+    from space.page.weights import announced_weights
+
+    def download(*_):
+        raise getattr(errors, kind)("so says the Hub")
+
+    monkeypatch.setenv("SPEECH2FACE_CHECKPOINT", "somebody/faces")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(Exception) as error:
+        announced_weights()
+    assert ("somebody/faces has no model_index.json" in str(error.value)) is is_told
+    assert ("so says the Hub" in str(error.value)) is not is_told
 
 
 def test_a_page_without_its_example_serves_all_the_same(artist, voice, monkeypatch, caplog):
@@ -183,7 +217,7 @@ def test_a_page_without_its_example_serves_all_the_same(artist, voice, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(endpoints, "read_voice", lambda *_: np.full(9, np.nan))
         page.draw_example()
-    assert list(page.example()) == [""]
+    assert page._example == ""  # that is: nobody waits for it
     assert len(faces_of(page.artist, [voice], FEW)) == 4
 
 
@@ -301,6 +335,17 @@ def test_anywhere_else_it_loads_when_it_answers_already(checkpoint):
     app, seen = build_app(), []
     app.launch = lambda **_: seen.append(app.endpoints.artist._loaded.is_set()) or (0, "address", 0)
     assert serve(app) == "address" and seen == [False] and app.endpoints.artist.gallery
+
+
+def test_a_key_that_is_none_is_told_at_the_start(pipeline, monkeypatch):
+    from space.page.layout import build_app, serve
+    from space.page.signed_images import signing_key
+
+    monkeypatch.setenv("SPEECH2FACE_CERTIFICATE", "-----BEGIN none")
+    monkeypatch.setenv("SPEECH2FACE_KEY", "-----BEGIN secret")
+    signing_key.cache_clear()
+    with pytest.raises(ValueError, match="the certificate in .SPEECH2FACE_CERTIFICATE holds no"):
+        serve(build_app(pipeline))
 
 
 def test_zero_gpu_with_the_torch_of_a_cpu_is_told_at_the_start(checkpoint, zero_gpu, monkeypatch):

@@ -99,6 +99,20 @@ def test_what_gradio_sweeps_away_is_forgotten(uploads, folder):
     assert list(Swept(lost)) == [] and not lost
 
 
+def test_the_sweep_spares_what_is_being_written(uploads, monkeypatch):
+    from space.page.uploads import Swept
+
+    write = Path.write_bytes
+
+    def write_during_a_sweep(path, content):
+        assert not list(Swept(uploads))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_during_a_sweep)
+    path = uploads.store("face.png", b"a face")
+    assert path.read_bytes() == b"a face" and set(uploads) == {str(path)}
+
+
 def test_two_films_with_the_same_sound_have_two_recordings(folder, sample_recording):
     from space.page.endpoints import Endpoints
 

@@ -1,8 +1,8 @@
 """What happens on the server when somebody clicks, or calls the page from code."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from threading import Event
 
 import gradio as gr
 import numpy as np
@@ -16,6 +16,8 @@ from .marks import with_visible_mark
 from .results import SHOWN_NEAREST, VoiceResult, example_page, marked_output, results_page
 from .signed_images import signed_png
 from .uploads import EXAMPLES, Uploads, checked_path, path_of, read_voice, wav_of
+
+EXAMPLE_SECONDS = 0.2  # between two looks whether it is drawn
 
 
 class Page(gr.Blocks):
@@ -61,7 +63,7 @@ class Endpoints:
     def __init__(self, artist: Artist):
         self.artist = artist
         self.uploads = Uploads()
-        self._example, self._example_is_decided = "", Event()
+        self._example: str | None = None  # "" if it could not be drawn
 
     def draw_example(self) -> None:
         """Draws what the page shows before the first click; that also warms everything up."""
@@ -73,16 +75,16 @@ class Endpoints:
                 result.add(drawn.output)
             self._example = example_page(result)
         except Exception as error:  # the page serves without one
-            sentence_of(error)
-        finally:
-            self._example_is_decided.set()
+            sentence_of(error)  # logs it
+            self._example = ""
 
-    def example(self) -> Iterator[str]:
+    async def example(self) -> AsyncIterator[str]:
         """What the page shows to whoever opens it: the example, or first that it will come."""
-        if not self._example_is_decided.is_set():
+        if self._example is None:
             settings = checked_settings()
             yield example_page(VoiceResult("", settings.num_images, settings.seed))
-            self._example_is_decided.wait()
+        while self._example is None:  # without a thread: gradio has 40 for all visitors
+            await asyncio.sleep(EXAMPLE_SECONDS)
         yield self._example
 
     def show(

@@ -31,7 +31,7 @@ FIGURES = (
         "faces_attribute_agreement_age_r",
         "diffusion from voice, 6 s",
         "correlation of the faces’ age with the speaker’s",
-        "{0:.2f} ({1:.2f} to {2:.2f})",
+        "{0:z.2f} ({1:z.2f} to {2:z.2f})",  # z: no minus before 0.00
         "0",
     ),
     (

@@ -22,6 +22,7 @@ from .limits import (
     SWEEP_SECONDS,
 )
 from .results import SHOWN_NEAREST
+from .signed_images import signing_key
 from .uploads import EXAMPLES, Swept
 from .weights import Weights
 
@@ -50,6 +51,7 @@ THEME = gr.themes.Base(
     button_primary_text_color="white",
     button_primary_text_color_dark="white",
     body_background_fill="*neutral_50",
+    checkbox_border_radius="4px",  # or it is as round as a radio button
     block_label_text_color="*neutral_700",
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
@@ -143,8 +145,9 @@ def serve(app: Page, **options) -> str:
         `str`: its address. It goes on answering until `app.close` or the end of the process.
 
     Raises:
-        CheckpointError, ValueError, RuntimeError: as `Artist.load`.
+        CheckpointError, ValueError, RuntimeError: as `Artist.load`, and `load_signing_key`.
     """
+    signing_key()  # what is wrong with it is said here, and not hidden from every visitor
     if is_zero_gpu():
         app.endpoints.artist.load()
     _, address, _ = app.launch(prevent_thread_lock=True, **LAUNCH_OPTIONS, **options)

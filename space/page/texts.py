@@ -48,8 +48,8 @@ CAN_AND_CANNOT = _CAN_AND_CANNOT.format(
     can="How a listener would perceive the speaker’s gender, mostly. All faces of a voice share "
     "that; it is what the average and the bright areas show.",
     cannot="Who is speaking. Skin colour, ancestry, hair, eyes, build: they are drawn at random, "
-    "which is why the faces differ. Age is hardly heard either. The faces that the model learnt "
-    "from are invented, and so is what in them goes with a voice.",
+    "which is why the faces differ. Age hardly shows in them either. The faces that the model "
+    "learnt from are invented, and so is what in them goes with a voice.",
 )
 # Of weights that came from elsewhere.
 CAN_AND_CANNOT_OF_OTHERS = _CAN_AND_CANNOT.format(

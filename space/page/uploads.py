@@ -168,9 +168,11 @@ class Uploads(set):
     def store(self, name: str, content: bytes) -> Path:
         """Writes a file of the page's own, which is deleted as if it was an upload."""
         path = _own_place(name)
-        with self._lock:
-            self.add(str(path))
-        path.write_bytes(content)
+        try:
+            path.write_bytes(content)
+        finally:  # not before: a sweep would miss the file, and take its folder away
+            with self._lock:
+                self.add(str(path))
         return path
 
     def __isub__(self, deleted: Iterable[str]):

@@ -50,12 +50,16 @@ def announced_weights() -> Weights:
         CheckpointError: it has no index that can be read.
         OSError: the Hub does not have it or cannot be reached.
     """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
     from modeling_speech2face import CheckpointError
 
     name = os.environ.get(CHECKPOINT_VARIABLE) or str(BUNDLED)
     try:
         return _weights(name, json.loads(_index_of(name).read_text(encoding="utf-8")))
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+    except LocalEntryNotFoundError:  # the Hub cannot be reached; it is a FileNotFoundError, too
+        raise
+    except (EntryNotFoundError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{name} has no model_index.json of a Speech2Face pipeline: let {CHECKPOINT_VARIABLE} "
             "name a folder or a repository of one."

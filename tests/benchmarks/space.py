@@ -8,44 +8,16 @@ import argparse
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from statistics import median
 
-from tests.conftest import ROOT
+from tests.benchmarks.pipeline import ROOT  # not of conftest, which allows one thread
+from tests.space_server import started
 
 RECORDING = ROOT / "samples" / "librispeech-2414.flac"
 LIMIT_S = 300
-
-
-@contextmanager
-def started_page() -> Iterator[tuple[str, float, float]]:
-    """A page in a process of its own: its address, when it was started, and when it answered."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {**os.environ, "GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1"}
-    started = time.monotonic()
-    command = [sys.executable, "-m", "space.app"]
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        while time.monotonic() - started < LIMIT_S and server.poll() is None:
-            try:
-                urllib.request.urlopen(f"{address}/config").close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address, started, time.monotonic()
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def measure_browser(address: str, runs: int) -> tuple[float, float, float, float]:
@@ -106,10 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=5, help="clicks (default: 5)")
     options = parser.parse_args(arguments)
     busy = os.getloadavg()[0]
-    with started_page() as (address, started, answered):
-        print(f"page answers after the start        {answered - started:6.1f} s", flush=True)
+    began = time.monotonic()
+    with started(["-m", "space.app"], ROOT, dict(os.environ)) as (address, _):
+        answered = time.monotonic()
+        print(f"page answers after the start        {answered - began:6.1f} s", flush=True)
         opened, drawn, first, whole = measure_browser(address, options.runs)
-        print(f"its example is drawn after the start{drawn - started:6.1f} s")
+        print(f"its example is drawn after the start{drawn - began:6.1f} s")
         print(f"page opened and usable in Chromium  {opened:6.1f} s")
         print(f"first face after the click          {first:6.1f} s")
         print(f"everything after the click          {whole:6.1f} s", flush=True)
