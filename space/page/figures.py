@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .weights import BUNDLED
+from .weights import is_bundled
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -70,18 +70,18 @@ def figures(name_or_path: str) -> str:
     folder = Path(name_or_path)
     try:
         card = ModelCard.load(folder / "README.md" if folder.is_dir() else name_or_path)
-        return table(card.data.eval_results or (), folder == BUNDLED)
+        return table(card.data.eval_results or (), is_bundled(name_or_path))
     except Exception as error:  # the Hub's, or of a card that anybody wrote: the page starts
         logger.warning("no figures of %s are shown: %s", name_or_path, type(error).__name__)
         return ""
 
 
-def table(results: Sequence["EvalResult"], is_bundled: bool) -> str:
+def table(results: Sequence["EvalResult"], are_bundled: bool) -> str:
     """The figures that the page explains, of the first data set that a card names.
 
     Args:
         results: of the card.
-        is_bundled: whether it is that of the weights which come with the package.
+        are_bundled: whether it is that of the weights which come with the package.
 
     Returns:
         HTML; "" if there are none.
@@ -104,7 +104,7 @@ def table(results: Sequence["EvalResult"], is_bundled: bool) -> str:
     if not rows:
         return ""
     whom = f"{people} invented speakers whom the model never heard"
-    if not is_bundled:
+    if not are_bundled:
         data = escape(" ".join(filter(None, [results[0].dataset_name, results[0].dataset_split])))
         whom = f"{people} speakers of the data “{data}”, as the card of these weights says"
     return (

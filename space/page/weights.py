@@ -35,7 +35,12 @@ class Weights:
     @property
     def are_bundled(self) -> bool:
         """Whether they are those that come with the package."""
-        return Path(self.name) == BUNDLED
+        return is_bundled(self.name)
+
+
+def is_bundled(name: str) -> bool:
+    """Whether a folder or repository is the one that comes with the package."""
+    return Path(name) == BUNDLED
 
 
 def weights_of(pipeline: "Speech2FacePipeline") -> Weights:
