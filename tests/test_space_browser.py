@@ -155,9 +155,10 @@ def test_who_comes_right_after_the_start(browser, tmp_path, monkeypatch):
         hasty.get_by_text("4 faces drawn").wait_for()
         app.endpoints.draw_example()
         reader.get_by_text("For example, from a recording").wait_for()
-        assert reader.locator("#faces img").count() == 4
-        hasty.wait_for_timeout(1000)
+        assert reader.locator("#example img").count() == 4
+        hasty.locator("#example img").nth(3).wait_for(state="attached")
         assert hasty.get_by_text("4 faces drawn").is_visible()  # the example does not cover them
+        assert not hasty.locator("#example").is_visible()
     finally:
         reader.close()
         hasty.close()

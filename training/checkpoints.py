@@ -364,16 +364,17 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
 def _failure(accelerator: Any, action: Callable, folder: str) -> str:
     """Why an action on a folder failed in any process, told to all of them; "" if it did not."""
     from accelerate.utils import gather_object
+    from torch.distributed.checkpoint.api import CheckpointException  # no Exception, by its class
 
     reason = ""
     try:
         action(folder)
-    except Exception as error:  # a torn file raises whatever its bytes say
+    except (Exception, CheckpointException) as error:  # a torn file raises what its bytes say
         reason = _reason(error)
     return next(filter(None, gather_object([reason])), "")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     from torch.distributed.checkpoint.api import CheckpointException
 
     if isinstance(error, CheckpointException):  # of shards: what happened in each process

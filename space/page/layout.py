@@ -96,6 +96,7 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
             with gr.Column(scale=8, min_width=300):
                 gr.HTML("<h2>Faces</h2>")
                 faces = gr.HTML(elem_id="faces")
+                example = gr.HTML(elem_id="example")  # hidden by the style once there are faces
         bundled, name = artist.weights.are_bundled, artist.weights.name
         gr.HTML(texts.CAN_AND_CANNOT if bundled else texts.CAN_AND_CANNOT_OF_OTHERS)
         gr.HTML(figures(name), elem_classes="s2f-figures")
@@ -109,9 +110,9 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
             api_visibility="private",
             show_progress="hidden",
         )
-        example = app.load(
+        app.load(
             endpoints.example,
-            outputs=faces,
+            outputs=example,
             api_visibility="private",
             show_progress="hidden",
             concurrency_limit=None,  # all wait for the same
@@ -123,7 +124,6 @@ def build_app(pipeline: "Speech2FacePipeline | None" = None) -> Page:
             preprocess=False,  # every value is checked there, whatever its type
             api_visibility="private",
             show_progress="minimal",
-            cancels=[example],  # or it might come over what the visitor asked for
             **ONE_AT_A_TIME,
         )
         _api(endpoints, voice, consent, settings)

@@ -37,7 +37,7 @@ def measure_browser(address: str, runs: int) -> tuple[float, float, float, float
         page.goto(address)
         page.get_by_label("This is my own voice").check()
         opened = time.monotonic() - started
-        page.locator("#faces img").nth(3).wait_for()
+        page.locator("#example img").nth(3).wait_for()
         drawn = time.monotonic()
         page.get_by_role("button", name="A man reads", exact=True).click()
         page.get_by_test_id("waveform-controls").wait_for()
