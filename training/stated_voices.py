@@ -37,6 +37,12 @@ class StatedVoices:
         self.parameters = np.asarray([[voice[n] for n in self.names] for voice in stated], float)
         self.genders = pairs.genders
         self._follows_speed = np.isin(self.names, FOLLOW_SPEED)
+        self._limits = self.parameters.min(0), self.parameters.max(0)
+        self._standards = {
+            gender: (known.mean(0), np.maximum(known.std(0), 1e-6))  # one voice deviates by nothing
+            for gender in np.unique(self.genders)
+            for known in [self.parameters[self.genders == gender]]
+        }
 
     def played(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
         """The parameters of recordings that are played faster or slower.
@@ -49,15 +55,13 @@ class StatedVoices:
             (B, P). Voices beyond all that were stated are taken for the last of these.
         """
         parameters = self.parameters[rows] * np.where(self._follows_speed, speeds[:, None], 1.0)
-        return parameters.clip(self.parameters.min(0), self.parameters.max(0))
+        return parameters.clip(*self._limits)
 
     def standardised(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
         """The same, in standard deviations from the mean of the voice's gender, (B, P) float32."""
         parameters, genders = self.played(rows, speeds), self.genders[rows]
         result = np.empty_like(parameters, np.float32)
-        for gender in np.unique(genders):
-            known = self.parameters[self.genders == gender]
+        for gender, (mean, deviation) in self._standards.items():
             of_gender = genders == gender
-            deviation = np.maximum(known.std(0), 1e-6)  # one voice has none
-            result[of_gender] = (parameters[of_gender] - known.mean(0)) / deviation
+            result[of_gender] = (parameters[of_gender] - mean) / deviation
         return result
