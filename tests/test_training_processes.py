@@ -251,6 +251,8 @@ def test_torn_shards_are_named_and_the_checkpoint_before_them_used(folder, shard
     kept = shutil.copytree(Path(sharded.output) / "final", folder / "sharded_kept")
     last = list_checkpoints(sharded.output)[-1]
     tear(last / SHARDS / "__1_0.distcp")
+    with pytest.raises(TrainingFailed, match="checkpoint-6 cannot be read .* export another one"):
+        export(sharded, last, folder / "torn_export")
     assert two_processes(sharded, sharded=True) == ["", ""]
     assert_same_weights(Path(sharded.output) / "final", kept)
 

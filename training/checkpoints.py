@@ -364,14 +364,23 @@ def resume(accelerator: Any, config: Training, checkpoint: str | Path | None = N
 def _failure(accelerator: Any, action: Callable, folder: str) -> str:
     """Why an action on a folder failed in any process, told to all of them; "" if it did not."""
     from accelerate.utils import gather_object
-    from torch.distributed.checkpoint.api import CheckpointException  # no Exception, by its class
 
     reason = ""
     try:
         action(folder)
-    except (Exception, CheckpointException) as error:  # a torn file raises what its bytes say
+    except _checkpoint_errors() as error:
         reason = _reason(error)
     return next(filter(None, gather_object([reason])), "")
+
+
+def _checkpoint_errors() -> tuple[type[BaseException], ...]:
+    """What reading or writing a checkpoint raises: whatever the bytes of a torn file say.
+
+    What shards raise is no `Exception`, by its class.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    return Exception, CheckpointException
 
 
 def _reason(error: BaseException) -> str:
@@ -416,7 +425,7 @@ def load_weights(module: torch.nn.Module, checkpoint: str | Path) -> Progress:
             load_model(module, checkpoint / "model.safetensors")
         file = checkpoint / "custom_checkpoint_0.pkl"
         progress.load_state_dict(torch.load(file, weights_only=True))
-    except Exception as error:  # a torn file raises whatever its bytes say
+    except _checkpoint_errors() as error:
         raise TrainingFailed(
             f"{checkpoint} cannot be read ({_reason(error)}): export it with the configuration "
             "that it was made with, or export another one"
