@@ -269,7 +269,8 @@ def publish_space(repo: str, private: bool) -> tuple[str, bool]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
 
-    api = HfApi()
+    api, files = HfApi(), space_files(repo)
+    tell(left_out(ROOT / "space", files))
     try:
         api.create_repo(repo, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         told = api.get_space_variables(repo).get(CHECKPOINT_VARIABLE)
@@ -277,9 +278,7 @@ def publish_space(repo: str, private: bool) -> tuple[str, bool]:
             api.add_space_variable(repo, CHECKPOINT_VARIABLE, repo)
     except (HTTPError, OSError) as error:
         raise RuntimeError(f"the Hub refused the Space {repo} ({first_line(error)})") from error
-    return push_files(
-        repo, space_files(repo), "The web page of Speech2Face", "space", private, OURS_OF_A_SPACE
-    )
+    return push_files(repo, files, "The web page of Speech2Face", "space", private, OURS_OF_A_SPACE)
 
 
 def space_files(repo: str) -> dict[str, Path | str]:
@@ -350,7 +349,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 publish_dataset(options.dataset.resolve(), repo, options.rights)
             say(*push_files(repo, files, "Speech2Face checkpoint", "model", private, gone))
         if options.space:
-            tell(left_out(ROOT / "space", space_files(repo)))
             say(*publish_space(repo, private))
             if private:
                 print("The Space cannot read a private checkpoint: give it a secret HF_TOKEN.")
