@@ -266,7 +266,7 @@ def test_no_correlation_has_no_sign():
     said = {"system": "diffusion from voice, 6 s", "interval": [-0.2, -0.004], "speakers": 9}
     kind = "faces_attribute_agreement_age_r"
     result = EvalResult("task", "data", "data", kind, -0.001, metric_args=said)
-    assert "<td>0.00 (−0.20 to 0.00)</td>" in table([result], is_bundled=True)
+    assert "<td>0.00 (−0.20 to 0.00)</td>" in table([result], are_bundled=True)
 
 
 def test_other_weights_are_not_praised_with_the_figures_of_the_bundled(tmp_path):

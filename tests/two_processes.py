@@ -9,11 +9,15 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from training import train_voice_encoder
 from training.configuration import Training
+
+PATIENCE = 300  # s
+PATIENCE_AFTER_A_FAILURE = 20  # s: a launcher ends who waits for a process that is dead
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -51,7 +55,8 @@ def two_processes(
         full_for: a process that finds the disk full when it writes a checkpoint.
 
     Returns:
-        How each ended: what it raised, in words, "" or None if it was killed.
+        How each ended: what it raised, in words, "" or None if it was killed, as who waits for one
+        that failed is in the end.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,14 +71,20 @@ def two_processes(
         processes.append(FORKS.Process(target=_train, args=(rank, port, told), kwargs=what))
         processes[-1].start()
         told.close()
-    said = []
+    said: dict[Any, str | None] = {}
+    while coming := [hears for hears, _ in ends if hears not in said]:
+        failed = any(end != "" for end in said.values())
+        if not (ready := wait(coming, PATIENCE_AFTER_A_FAILURE if failed else PATIENCE)):
+            break
+        for hears in ready:
+            try:
+                said[hears] = hears.recv()
+            except EOFError:
+                said[hears] = None
     for process, (hears, _) in zip(processes, ends, strict=True):
-        try:
-            said.append(hears.recv())
-        except EOFError:
-            said.append(None)
-        process.join(60)
-    return said
+        process.join(PATIENCE if hears in said else 0)
+        process.kill()
+    return [said.get(hears) for hears, _ in ends]
 
 
 def _train(

@@ -26,7 +26,8 @@ import torch
 from training.configuration import Training, load_configuration
 from training.hub import first_line
 
-LONGEST_WAIT = timedelta(days=1)  # of processes for the first, which decodes the data set
+LONGEST_PREPARATION = timedelta(days=1)  # of data, which one process decodes for all
+LONGEST_WAIT = timedelta(hours=1)  # of processes for each other: one of them may be dead
 SECONDS_TO_SEE = 10  # a file that another machine wrote to a shared folder
 SHARDS = "pytorch_model_fsdp_0"  # what Accelerate calls weights that FSDP spread, in a checkpoint
 
@@ -112,9 +113,21 @@ def _check_output_is_shared(accelerator: Any, config: Training) -> None:
 def one_goes_first(accelerator: Any) -> Iterator[None]:
     """Has one process decode what the others then read; or one on each machine, where each has a
     cache of its own.
+
+    Who waits for it waits longer than for anything else.
     """
-    with accelerator.main_process_first(), accelerator.local_main_process_first():
+    if accelerator.num_processes == 1:
         yield
+        return
+    from torch import distributed
+
+    waiting = distributed.new_group(backend="gloo", timeout=LONGEST_PREPARATION)
+    turn = 0 if accelerator.is_main_process else 1 if accelerator.is_local_main_process else 2
+    for now in range(3):
+        if now == turn:
+            yield
+        distributed.barrier(waiting)
+    distributed.destroy_process_group(waiting)
 
 
 class Progress:
