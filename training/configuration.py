@@ -18,6 +18,10 @@ class Augmentation:
 
     Attributes:
         speed: largest relative change of speed, and with it of pitch and formants.
+        changed: share of clips whose timbre changes, see `training.voice_changes`; the voice
+            teacher, who has heard another voice, is not asked about these.
+        formants: largest relative change of formants alone.
+        breath: most breath that is added; 1 is clearly heard.
         gain_db: largest change of level, up or down, dB.
         equaliser_db: standard deviation of a random smooth frequency response, dB.
         reverberation: share of clips with a room.
@@ -32,6 +36,9 @@ class Augmentation:
     """
 
     speed: float = 0.03
+    changed: float = 0.5
+    formants: float = 0.0
+    breath: float = 0.0
     gain_db: float = 10.0
     equaliser_db: float = 4.0
     reverberation: float = 0.4

@@ -90,18 +90,25 @@ def info_nce_loss(
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
 
 
-def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
+def distillation_loss(
+    predicted_voice: Tensor, teacher_voice: Tensor, as_recorded: Tensor | None = None
+) -> Tensor:
     """One minus the cosine between voice embedding and voice teacher's, mean over the batch.
 
     Args:
         predicted_voice: (B, V), from an auxiliary head that does not ship.
         teacher_voice: (B, V), of the clean recording, centred by its mean over the training set.
+        as_recorded: (B,) boolean, which clips are of the voice that the teacher heard, over which
+            alone the mean is taken; all if None. Without any the loss is 0.
 
     Returns:
         Scalar, between 0 and 2. Source: Reimers and Gurevych, arXiv 2004.09813, the student copies
         the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., 1710.10467).
     """
-    return cosine_loss(predicted_voice, teacher_voice)
+    if as_recorded is None:
+        return cosine_loss(predicted_voice, teacher_voice)
+    share = as_recorded.float().mean().clamp_min(1e-6)
+    return cosine_loss(predicted_voice, teacher_voice, as_recorded.float()) / share
 
 
 def voice_parameters_loss(predicted: Tensor, stated: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Letters: N pairs, B batch, P voice parameters.
 import numpy as np
 
 from training.data import Pairs
+from training.voice_changes import VoiceChanges
 
 FOLLOW_SPEED = ("pitch_hz", "formant_ratio", "rate_ratio")  # faster resampled, all of them rise
 
@@ -36,7 +37,6 @@ class StatedVoices:
         self.names = sorted(n for n, value in stated[0].items() if isinstance(value, int | float))
         self.parameters = np.asarray([[voice[n] for n in self.names] for voice in stated], float)
         self.genders = pairs.genders
-        self._follows_speed = np.isin(self.names, FOLLOW_SPEED)
         self._limits = self.parameters.min(0), self.parameters.max(0)
         self._standards = {
             gender: (known.mean(0), np.maximum(known.std(0), 1e-6))  # one voice deviates by nothing
@@ -44,22 +44,29 @@ class StatedVoices:
             for known in [self.parameters[self.genders == gender]]
         }
 
-    def played(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
-        """The parameters of recordings that are played faster or slower.
+    def changed(self, rows: np.ndarray, changes: VoiceChanges) -> np.ndarray:
+        """The parameters of recordings whose voices are changed.
 
         Args:
             rows: (B,) which pairs are heard.
-            speeds: (B,) how much faster than recorded, 1 for not at all.
+            changes: (B,) of each.
 
         Returns:
             (B, P). Voices beyond all that were stated are taken for the last of these.
         """
-        parameters = self.parameters[rows] * np.where(self._follows_speed, speeds[:, None], 1.0)
+        parameters = self.parameters[rows]
+        for k, name in enumerate(self.names):
+            if name in FOLLOW_SPEED:
+                parameters[:, k] *= changes.speed
+            if name == "formant_ratio":
+                parameters[:, k] *= changes.formants
+            if name == "breathiness":  # two noises: their powers add
+                parameters[:, k] = np.hypot(parameters[:, k], changes.breath)
         return parameters.clip(*self._limits)
 
-    def standardised(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+    def standardised(self, rows: np.ndarray, changes: VoiceChanges) -> np.ndarray:
         """The same, in standard deviations from the mean of the voice's gender, (B, P) float32."""
-        parameters, genders = self.played(rows, speeds), self.genders[rows]
+        parameters, genders = self.changed(rows, changes), self.genders[rows]
         result = np.empty_like(parameters, np.float32)
         for gender, (mean, deviation) in self._standards.items():
             of_gender = genders == gender

@@ -443,7 +443,9 @@ def weighted_losses(
         "cosine": lambda: losses.cosine_loss(predicted, target),
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
         "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
-        "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
+        "distillation": lambda: losses.distillation_loss(
+            heads["voice"], batch["voice"], batch["as_recorded"]
+        ),
         "voice_parameters": lambda: losses.voice_parameters_loss(
             heads["voice_parameters"], batch["voice_parameters"]
         ),

@@ -18,6 +18,7 @@ from training.data import SAMPLING_RATE, Pairs, centred, speakers_of_batch
 from training.expected_faces import ExpectedFaces
 from training.stated_voices import StatedVoices
 from training.streaming import StreamedPairs, StreamOrder
+from training.voice_changes import change_timbres, draw_changes
 
 
 class VoiceBatches:
@@ -58,24 +59,25 @@ class VoiceBatches:
     def __call__(self, number: int) -> dict[str, Tensor]:
         """Batch `number`: input_values (B, T), target (B, D), speakers (B,), and what losses want.
 
-        That is voice (B, V) and voice_parameters (B, P).
+        That is voice (B, V), with as_recorded (B,), whether it is still that voice, and
+        voice_parameters (B, P).
         """
         config, pairs = self.config, self.pairs
         heard, seen, number, rng = self._choose(number)
-        most = config.augmentation.speed if config.augmentation else 0.0
-        speeds = 1 + rng.uniform(-most, most, len(heard))
+        changes = draw_changes(config.augmentation, len(heard), rng)
         samples = round(config.crop_seconds * SAMPLING_RATE)
         speech = torch.from_numpy(
             np.stack(
                 [
                     crop(pairs.speech(row), samples, rng, speed)
-                    for row, speed in zip(heard, speeds, strict=True)
+                    for row, speed in zip(heard, changes.speed, strict=True)
                 ]
             )
         )  # (B, T)
-        target = self.centred[seen] if self.expected is None else self.expected(heard, speeds)
+        target = self.centred[seen] if self.expected is None else self.expected(heard, changes)
         if config.augmentation:
             generator = torch.Generator().manual_seed(seed_of_step(config.seed + 1, number))
+            speech = change_timbres(speech, changes, generator)
             speech = augment(speech, config.augmentation, generator, SAMPLING_RATE)
         batch = {
             "input_values": normalise(speech),
@@ -84,8 +86,9 @@ class VoiceBatches:
         }
         if self.voices is not None:
             batch["voice"] = torch.from_numpy(self.voices[heard])
+            batch["as_recorded"] = torch.from_numpy(~changes.are_of_timbre)
         if config.losses.voice_parameters:
-            batch["voice_parameters"] = torch.from_numpy(self.stated.standardised(heard, speeds))
+            batch["voice_parameters"] = torch.from_numpy(self.stated.standardised(heard, changes))
         return batch
 
     def _choose(self, number: int) -> tuple[np.ndarray, np.ndarray, int, np.random.Generator]:

@@ -1,17 +1,19 @@
 """This project's training loop beside a plain `transformers.Trainer`.
 
 `python -m tests.benchmarks.training [CONFIG.yaml] [--dataset D] [--steps N] [--rounds N]`: the same
-model, batches and precision, in turns, in one run. Also the share of the time that the loop waits
-for data, and how much of the machine's matrix-product peak a step uses.
+model, batches and precision, in one run, in turns and each of them first in every other round: on a
+shared machine a run differs from the next by a tenth. Also the share of the time that the loop
+waits for data, and how much of the machine's matrix-product peak a step uses.
 """
 
 import argparse
 import dataclasses
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from training.configuration import VoiceEncoderTraining, load_configuration
 
@@ -19,8 +21,8 @@ PEAK_SIZE = 2048  # rows and columns of the matrices whose product is the peak
 SHARE_TO_WARM_UP = 3  # the first third of the steps is not timed
 
 
-def measure_loop(config: VoiceEncoderTraining) -> tuple[float, float]:
-    """Steps a second of the project's loop, and the share of the time that it waits for data."""
+def measure_loop(config: VoiceEncoderTraining) -> tuple[np.ndarray, float]:
+    """Seconds of each step of the project's loop, and the share of them that it waits for data."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from training.train_voice_encoder import train
@@ -29,15 +31,13 @@ def measure_loop(config: VoiceEncoderTraining) -> tuple[float, float]:
     events = EventAccumulator(str(next(Path(config.output).rglob("events.out.tfevents.*"))))
     events.Reload()
     timed = slice(config.steps // SHARE_TO_WARM_UP, None)
-    speed = [e.value for e in events.Scalars("speed/samples_per_second")[timed]]
+    speed = np.asarray([e.value for e in events.Scalars("speed/samples_per_second")[timed]])
     waiting = [e.value for e in events.Scalars("speed/waiting_for_data")[timed]]
-    per_step = config.batch_size * config.gradient_accumulation
-    return 1 / statistics.median(per_step / value for value in speed), statistics.fmean(waiting)
+    return config.batch_size * config.gradient_accumulation / speed, float(np.mean(waiting))
 
 
-def measure_trainer(config: VoiceEncoderTraining) -> float:
-    """Steps a second of `transformers.Trainer` with the same student, batches and losses."""
-    import numpy as np
+def measure_trainer(config: VoiceEncoderTraining) -> np.ndarray:
+    """Seconds of each step of `transformers.Trainer` with the same student, batches and losses."""
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -94,8 +94,19 @@ def measure_trainer(config: VoiceEncoderTraining) -> float:
         train_dataset=NumberedBatches(batches, config.steps * config.gradient_accumulation),
         callbacks=[Clock()],
     ).train()
-    taken = np.diff(ends)[config.steps // SHARE_TO_WARM_UP :]
-    return 1 / statistics.median(taken.tolist())
+    return np.diff(ends)[config.steps // SHARE_TO_WARM_UP :]
+
+
+def ratio_of_speeds(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    """How much faster one is than the other, and a 95 % interval, bootstrapped over rounds.
+
+    Args:
+        ours: (rounds, steps) s.
+        theirs: (rounds, steps) s.
+    """
+    rounds = np.random.default_rng(0).integers(0, len(ours), (2000, len(ours)))  # (2000, rounds)
+    ratios = [np.median(theirs[chosen]) / np.median(ours[chosen]) for chosen in rounds]
+    return np.median(theirs) / np.median(ours), *np.quantile(ratios, (0.025, 0.975))
 
 
 def operations_of_step(config: VoiceEncoderTraining) -> int:
@@ -135,15 +146,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="?", default="training/configs/demo_voice_encoder.yaml")
     parser.add_argument("--dataset", help="default: a small one of tones, made for this")
-    parser.add_argument("--steps", type=int, default=30, help="of each, each time")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=15, help="of each, each time")
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--workers", type=int, default=1, help="that make batches ahead")
     options = parser.parse_args(arguments)
 
     import torch
 
     config = load_configuration(options.config, VoiceEncoderTraining)
-    ours, theirs, waiting = [], [], []
+    measured: dict[str, list] = {"loop": [], "trainer": []}
     with tempfile.TemporaryDirectory() as folder:
         dataset = options.dataset or str(_tones(Path(folder)))
         config = dataclasses.replace(
@@ -159,21 +170,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             losses=dataclasses.replace(config.losses, distillation=0.0),
         )
         for number in range(options.rounds):
-            run = dataclasses.replace(config, output=f"{folder}/loop-{number}")
-            speed, waited = measure_loop(run)
-            ours.append(speed)
-            waiting.append(waited)
-            run = dataclasses.replace(config, output=f"{folder}/trainer-{number}")
-            theirs.append(measure_trainer(run))
+            turns = [("loop", measure_loop), ("trainer", measure_trainer)]
+            for name, measure in turns if number % 2 else turns[::-1]:
+                run = dataclasses.replace(config, output=f"{folder}/{name}-{number}")
+                measured[name].append(measure(run))
         operations = operations_of_step(config)
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    used = operations * statistics.median(ours) / peak_operations(config.mixed_precision)
+    ours = np.stack([seconds for seconds, _ in measured["loop"]])  # (rounds, steps)
+    theirs = np.stack(measured["trainer"])
+    waiting = np.median([waited for _, waited in measured["loop"]])
+    ratio, low, high = ratio_of_speeds(ours, theirs)
+    used = operations / np.median(ours) / peak_operations(config.mixed_precision)
     print(f"{Path(options.config).stem}, {torch.get_num_threads()} threads, ", end="")
     print(f"medians of {options.rounds} rounds of {options.steps} steps, in turns")
-    print(f"{'this loop':32} {statistics.median(ours):8.3f} steps/s")
-    print(f"{'transformers.Trainer':32} {statistics.median(theirs):8.3f} steps/s")
-    print(f"{'this loop / Trainer':32} {ratio:8.3f}")
-    print(f"{'waiting for data':32} {100 * statistics.median(waiting):8.1f} %")
+    print(f"{'this loop':32} {1 / np.median(ours):8.3f} steps/s")
+    print(f"{'transformers.Trainer':32} {1 / np.median(theirs):8.3f} steps/s")
+    print(f"{'this loop / Trainer':32} {ratio:8.3f} [{low:.3f}, {high:.3f}]")
+    print(f"{'waiting for data':32} {100 * waiting:8.1f} %")
     print(f"{'a step':32} {operations / 1e9:8.1f} GFLOP")
     print(f"{'of the matrix-product peak':32} {100 * used:8.1f} %")
 
