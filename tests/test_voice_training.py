@@ -42,7 +42,9 @@ from training.train_voice_encoder import (
     build_student,
     calibration_of,
     learning_rates_of,
+    load_references,
     train,
+    weighted_losses,
 )
 from training.voice_batches import VoiceBatches
 from training.voice_changes import VoiceChanges
@@ -396,7 +398,9 @@ def test_clips_are_played_faster_and_slower(folder, pairs, monkeypatch):
     assert (plain == 1).all()
 
 
-def test_a_changed_voice_is_another_target_and_no_question_to_the_teacher(folder, pairs):
+def test_a_changed_voice_is_another_target_and_no_question_to_the_teacher(
+    folder, pairs, monkeypatch
+):
     stated = [
         {"formant_ratio": 0.8 + 0.4 * pitch, "breathiness": pitch}
         for pitch in np.random.default_rng(0).uniform(size=len(pairs)).tolist()
@@ -404,7 +408,8 @@ def test_a_changed_voice_is_another_target_and_no_question_to_the_teacher(folder
     pairs = dataclasses.replace(pairs, voice_parameters=stated)
     losses = VoiceEncoderLosses(voice_parameters=1.0)
     config = configuration(folder, "changes", losses=losses, targets="expected_face", batch_size=8)
-    voices = np.eye(len(pairs), 5, dtype=np.float32)
+    voices = np.random.default_rng(1).standard_normal((len(pairs), 5)).astype(np.float32)
+    monkeypatch.setattr(voice_batches, "augment", lambda speech, *_: speech)
     before, after = (
         VoiceBatches(dataclasses.replace(config, augmentation=augmentation), pairs, voices)(3)
         for augmentation in (
@@ -412,12 +417,32 @@ def test_a_changed_voice_is_another_target_and_no_question_to_the_teacher(folder
             Augmentation(speed=0.0, changed=0.5, formants=0.1),
         )
     )
-    kept = after["as_recorded"]
-    assert before["as_recorded"].all() and 0 < kept.sum() < 8
-    for name in ("voice_parameters", "target"):
+    kept = after["timbre_kept"]
+    assert before["timbre_kept"].all() and 0 < kept.sum() < 8
+    for name in ("input_values", "voice_parameters", "target"):
         assert torch.equal(before[name][kept], after[name][kept]), name
         assert (before[name] != after[name])[~kept].any(1).all(), name
     assert torch.equal(before["voice"], after["voice"])
+
+    references = load_references(config, pairs, torch.device("cpu"))
+    predicted, named = after["target"] + 0.1, after["voice_parameters"]
+    only_kept = torch.where(kept[:, None], after["voice"], -after["voice"])  # wrong where not asked
+    heads = {"voice": only_kept, "voice_parameters": named}
+    config.losses.distillation = 1.0
+    assert weighted_losses(config, predicted, heads, after, references)["distillation"] < 1e-6
+
+
+def test_changes_that_voices_do_not_state_are_refused(folder, pairs):
+    other = [{"hnr_db": 10.0 + row % 3, "formant_ratio": 1.0} for row in range(len(pairs))]
+    pairs = dataclasses.replace(pairs, voice_parameters=other)
+    losses = VoiceEncoderLosses(voice_parameters=1.0)
+    config = configuration(folder, "unstated", losses=losses, augmentation=Augmentation(breath=0.2))
+    with pytest.raises(ValueError, match="changes breathiness, .* formant_ratio, hnr_db.: set it"):
+        VoiceBatches(config, pairs, None)
+    VoiceBatches(dataclasses.replace(config, augmentation=Augmentation(formants=0.1)), pairs, None)
+    for wrong in ({"formants": 1.2}, {"breath": -0.1}, {"changed": 50}):
+        with pytest.raises(ValueError, match=f"augmentation.{next(iter(wrong))} must be from 0 to"):
+            Augmentation(**wrong)
 
 
 def test_streamed_pairs_let_expect_the_same_faces(pairs, streamed):
@@ -432,11 +457,14 @@ def test_streamed_pairs_let_expect_the_same_faces(pairs, streamed):
 def test_stated_voices_are_standardised_within_a_gender(pairs):
     stated = dataclasses.replace(
         pairs,
-        speakers=np.arange(4),
-        genders=np.asarray(["female", "female", "male", "male"]),
+        speakers=np.arange(6),
+        genders=np.asarray(["female", "female", "male", "male", "another", "another"]),
         voice_parameters=[
-            {"pitch_hz": pitch, "breathiness": breath, "formant_ratio": 1.0, "voice_id": "a"}
-            for pitch, breath in ((200, 0.3), (240, 0.3), (100, 0.6), (120, 0.6))
+            {"pitch_hz": pitch, "breathiness": breath, "formant_ratio": ratio, "voice_id": "a"}
+            for pitch, breath, ratio in (
+                *((200, 0.3, 1.0), (240, 0.3, 1.0), (100, 0.6, 1.0), (120, 0.6, 1.0)),
+                *((100, 0.0, 0.5), (240, 0.6, 1.5)),
+            )
         ],
     )
     voices, rows = StatedVoices(stated), np.arange(4)
@@ -451,7 +479,6 @@ def test_stated_voices_are_standardised_within_a_gender(pairs):
     breathy = voices.changed(rows, dataclasses.replace(same, breath=np.full(4, 0.4)))
     np.testing.assert_allclose(breathy[:, 0], [0.5, 0.5, 0.6, 0.6])  # 0.72 nobody stated
     np.testing.assert_allclose(breathy[:, 2], [200, 240, 100, 120])
-    voices._limits = np.full((2, 3), [[-np.inf], [np.inf]])
     shorter = VoiceChanges(np.full(4, 1.1), np.full(4, 0.95), np.zeros(4))
     np.testing.assert_allclose(voices.changed(rows, shorter)[:, 1], 1.1 * 0.95)
 

@@ -67,7 +67,11 @@ def write_cast(
                         "age": 30.0 + speaker,
                         "voice_id": f"tone/{split}-{speaker}",
                         "traits": {"hair_cut": "short", "beard": "none"},
-                        "voice_parameters": {"pitch_hz": pitch_hz},
+                        "voice_parameters": {
+                            "pitch_hz": pitch_hz,
+                            "formant_ratio": 1.0,
+                            "breathiness": 0.0,
+                        },
                     }
                 )
         table = datasets.Dataset.from_list(rows)

@@ -55,8 +55,8 @@ def two_processes(
         full_for: a process that finds the disk full when it writes a checkpoint.
 
     Returns:
-        How each ended: what it raised, in words, "" or None if it was killed, as who waits for one
-        that failed is in the end.
+        How each ended: what it raised, in words, "", or None if it was killed. Who waits too long
+        for one that failed, or hangs at its end, was "ended by its launcher".
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,8 +83,11 @@ def two_processes(
                 said[hears] = None
     for process, (hears, _) in zip(processes, ends, strict=True):
         process.join(PATIENCE if hears in said else 0)
-        process.kill()
-    return [said.get(hears) for hears, _ in ends]
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            said[hears] = "ended by its launcher"
+    return [said[hears] for hears, _ in ends]
 
 
 def _train(
@@ -102,6 +105,7 @@ def _train(
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in variables.items()})
 
+    _watch_the_end()
     if sharded:
         _spread_on_cpus()
     if is_full:
@@ -121,6 +125,23 @@ def _train(
         told.send(f"{type(error).__name__}: {error}")
     else:
         told.send("")
+
+
+def _watch_the_end() -> None:
+    """Has a process group refuse to end before the modules that use it, with which it may hang."""
+    import gc
+
+    from torch import distributed
+    from torch.nn.parallel import DistributedDataParallel
+
+    destroy = distributed.destroy_process_group
+
+    def destroys(group: Any = None) -> None:
+        used = [each for each in gc.get_objects() if isinstance(each, DistributedDataParallel)]
+        assert group is not None or not used, "a module outlives its process group"
+        destroy(group)
+
+    distributed.destroy_process_group = destroys
 
 
 def _spread_on_cpus() -> None:

@@ -115,19 +115,35 @@ def one_goes_first(accelerator: Any) -> Iterator[None]:
     cache of its own.
 
     Who waits for it waits longer than for anything else.
+
+    Raises:
+        TrainingFailed: in those that wait, if the one before them fails.
     """
     if accelerator.num_processes == 1:
         yield
         return
     from torch import distributed
 
-    waiting = distributed.new_group(backend="gloo", timeout=LONGEST_PREPARATION)
+    waiting = distributed.new_group(timeout=LONGEST_PREPARATION)
     turn = 0 if accelerator.is_main_process else 1 if accelerator.is_local_main_process else 2
     for now in range(3):
         if now == turn:
             yield
-        distributed.barrier(waiting)
+        try:
+            distributed.barrier(waiting)
+        except RuntimeError as error:
+            raise TrainingFailed("another process could not prepare, and says why") from error
     distributed.destroy_process_group(waiting)
+
+
+def end_processes(accelerator: Any) -> None:
+    """Parts the processes of a run. Nobody may hold the module that Accelerate has prepared then.
+
+    If `DistributedDataParallel` outlives its process group, it ends the group's threads while it
+    holds Python's lock, for which one of these may wait: the process would never end.
+    """
+    accelerator.free_memory()  # what it holds, and what only circles hold
+    accelerator.end_training()
 
 
 class Progress:

@@ -9,6 +9,7 @@ from training.data import Pairs
 from training.voice_changes import VoiceChanges
 
 FOLLOW_SPEED = ("pitch_hz", "formant_ratio", "rate_ratio")  # faster resampled, all of them rise
+CHANGE_OF = {"formants": "formant_ratio", "breath": "breathiness"}  # by name in `Augmentation`
 
 
 class StatedVoices:
@@ -54,13 +55,13 @@ class StatedVoices:
         Returns:
             (B, P). Voices beyond all that were stated are taken for the last of these.
         """
-        parameters = self.parameters[rows]
+        parameters = self.parameters[rows].copy()
         for k, name in enumerate(self.names):
             if name in FOLLOW_SPEED:
                 parameters[:, k] *= changes.speed
-            if name == "formant_ratio":
+            if name == CHANGE_OF["formants"]:
                 parameters[:, k] *= changes.formants
-            if name == "breathiness":  # two noises: their powers add
+            if name == CHANGE_OF["breath"]:  # two noises: their powers add
                 parameters[:, k] = np.hypot(parameters[:, k], changes.breath)
         return parameters.clip(*self._limits)
 

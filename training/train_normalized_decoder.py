@@ -24,6 +24,7 @@ from training.checkpoints import (
     average_of,
     averaged,
     batches_to_go,
+    end_processes,
     failures_explained,
     load_averaged,
     log_sheet,
@@ -124,13 +125,14 @@ def train(config: NormalizedDecoderTraining, stop_at_step: int | None = None) ->
                 break
 
     # 4. The finished decoder
-    accelerator.end_training()
+    decoder = accelerator.unwrap_model(decoder)
+    end_processes(accelerator)
     if progress.step < config.steps:
         accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
         return None
     folder = Path(config.output) / "final"
     if accelerator.is_main_process:
-        finish(config, accelerator.unwrap_model(decoder), average, folder)
+        finish(config, decoder, average, folder)
     return folder
 
 

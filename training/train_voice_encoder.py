@@ -24,6 +24,7 @@ from training.checkpoints import (
     batches_to_go,
     begins,
     configuration_of,
+    end_processes,
     failures_explained,
     load_weights,
     one_goes_first,
@@ -194,18 +195,19 @@ def train(
     # 4. The finished model
     if not _is_done(progress, config):
         accelerator.print(f"stopped at step {progress.step}: run the same command to continue")
-        accelerator.end_training()
+        del student
+        end_processes(accelerator)
         return None
     if config.early_stopping:
         resume(accelerator, config, Path(config.output) / f"checkpoint-{progress.best_step}")
     folder = Path(config.output) / "final"
     state = accelerator.get_state_dict(student)  # whole, on whichever processes it was spread
+    del student
+    end_processes(accelerator)
     if accelerator.is_main_process:
         student = build_student(config, pairs, voices)
         student.load_state_dict(state)
-        finish(student, config, pairs, validation, folder, progress.step)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+        finish(student.to(accelerator.device), config, pairs, validation, folder, progress.step)
     return folder
 
 
@@ -444,7 +446,7 @@ def weighted_losses(
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
         "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
         "distillation": lambda: losses.distillation_loss(
-            heads["voice"], batch["voice"], batch["as_recorded"]
+            heads["voice"], batch["voice"], batch["timbre_kept"]
         ),
         "voice_parameters": lambda: losses.voice_parameters_loss(
             heads["voice_parameters"], batch["voice_parameters"]

@@ -16,7 +16,7 @@ from training.checkpoints import seed_of_step
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, centred, speakers_of_batch
 from training.expected_faces import ExpectedFaces
-from training.stated_voices import StatedVoices
+from training.stated_voices import CHANGE_OF, StatedVoices
 from training.streaming import StreamedPairs, StreamOrder
 from training.voice_changes import change_timbres, draw_changes
 
@@ -51,6 +51,7 @@ class VoiceBatches:
         expects = config.targets == "expected_face"
         self.stated = StatedVoices(pairs) if expects or config.losses.voice_parameters else None
         self.expected = ExpectedFaces(pairs, self.stated) if expects else None
+        self._check_changes_are_stated()
         self.readers = max(1, config.workers)  # of this process, each with its own row groups
         self.order = None
         if isinstance(pairs, StreamedPairs):
@@ -59,8 +60,8 @@ class VoiceBatches:
     def __call__(self, number: int) -> dict[str, Tensor]:
         """Batch `number`: input_values (B, T), target (B, D), speakers (B,), and what losses want.
 
-        That is voice (B, V), with as_recorded (B,), whether it is still that voice, and
-        voice_parameters (B, P).
+        That is voice (B, V), with timbre_kept (B,), whether the teacher would say so of the clip,
+        and voice_parameters (B, P).
         """
         config, pairs = self.config, self.pairs
         heard, seen, number, rng = self._choose(number)
@@ -86,10 +87,22 @@ class VoiceBatches:
         }
         if self.voices is not None:
             batch["voice"] = torch.from_numpy(self.voices[heard])
-            batch["as_recorded"] = torch.from_numpy(~changes.are_of_timbre)
+            batch["timbre_kept"] = torch.from_numpy(~changes.are_of_timbre)
         if config.losses.voice_parameters:
             batch["voice_parameters"] = torch.from_numpy(self.stated.standardised(heard, changes))
         return batch
+
+    def _check_changes_are_stated(self) -> None:
+        """Raises ValueError where a voice would change, and what it states would not."""
+        if not (self.stated and self.config.augmentation):
+            return
+        for change, parameter in CHANGE_OF.items():
+            if getattr(self.config.augmentation, change) and parameter not in self.stated.names:
+                stated = ", ".join(self.stated.names)
+                raise ValueError(
+                    f"augmentation.{change} changes {parameter}, which the data set's voices do "
+                    f"not state (but {stated}): set it to 0"
+                )
 
     def _choose(self, number: int) -> tuple[np.ndarray, np.ndarray, int, np.random.Generator]:
         """Rows to hear and to see, (B,) each; the batch's number among all processes', and rng."""

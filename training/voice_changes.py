@@ -13,7 +13,7 @@ Letters: B batch, C of it changed, T samples, F frames, K frequencies, Q quefren
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -53,21 +53,22 @@ class VoiceChanges:
 
     @property
     def are_of_timbre(self) -> np.ndarray:
-        """(B,) whether more than the speed is changed: another voice, as a listener would say."""
+        """(B,) whether more than the speed is changed."""
         return (self.formants != 1) | (self.breath != 0)
 
 
 def draw_changes(config: Augmentation | None, batch: int, rng: np.random.Generator) -> VoiceChanges:
     """Draws changes for a batch; none are drawn of what the configuration leaves as it is."""
-    changes = VoiceChanges.none(batch)
+    none = VoiceChanges.none(batch)
     if config is None:
-        return changes
-    changes.speed[:] = 1 + rng.uniform(-config.speed, config.speed, batch)
-    if config.formants or config.breath:
-        changed = rng.random(batch) < config.changed
-        changes.formants[changed] = 1 + rng.uniform(-1, 1, changed.sum()) * config.formants
-        changes.breath[changed] = rng.uniform(0, 1, changed.sum()) * config.breath
-    return changes
+        return none
+    speed = 1 + rng.uniform(-config.speed, config.speed, batch)
+    if not (config.formants or config.breath):
+        return replace(none, speed=speed)
+    changed = rng.random(batch) < config.changed
+    formants = 1 + rng.uniform(-config.formants, config.formants, batch)
+    breath = rng.uniform(0, config.breath, batch)
+    return VoiceChanges(speed, np.where(changed, formants, 1), np.where(changed, breath, 0))
 
 
 def change_timbres(speech: Tensor, changes: VoiceChanges, generator: torch.Generator) -> Tensor:
