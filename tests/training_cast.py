@@ -67,11 +67,7 @@ def write_cast(
                         "age": 30.0 + speaker,
                         "voice_id": f"tone/{split}-{speaker}",
                         "traits": {"hair_cut": "short", "beard": "none"},
-                        "voice_parameters": {
-                            "pitch_hz": pitch_hz,
-                            "formant_ratio": 1.0,
-                            "breathiness": 0.0,
-                        },
+                        "voice_parameters": {"pitch_hz": pitch_hz},
                     }
                 )
         table = datasets.Dataset.from_list(rows)

@@ -14,15 +14,10 @@ PAIRS_OF_NUMBERS = ("reverberation_s", "snr_db", "guidance_scales")  # lists in 
 
 @dataclass
 class Augmentation:
-    """How speech is made to sound as other voices and phones; see `training.augmentation`.
+    """How clean speech is made to sound as a phone might record it; see `training.augmentation`.
 
     Attributes:
         speed: largest relative change of speed, and with it of pitch and formants.
-        changed: share of clips whose timbre changes, see `training.voice_changes`: useful where a
-            data set states its voices' parameters, which then change too. The voice teacher heard
-            another timbre, and is not asked about these clips.
-        formants: largest relative change of the formants alone, at most 0.3.
-        breath: most breath that is added, at most 1, which is clearly heard.
         gain_db: largest change of level, up or down, dB.
         equaliser_db: standard deviation of a random smooth frequency response, dB.
         reverberation: share of clips with a room.
@@ -37,9 +32,6 @@ class Augmentation:
     """
 
     speed: float = 0.03
-    changed: float = 0.5
-    formants: float = 0.0
-    breath: float = 0.0
     gain_db: float = 10.0
     equaliser_db: float = 4.0
     reverberation: float = 0.4
@@ -51,13 +43,6 @@ class Augmentation:
     telephone: float = 0.3
     clipping: float = 0.1
     mu_law: float = 0.1
-
-    def __post_init__(self):
-        for name, most in (("changed", 1.0), ("formants", 0.3), ("breath", 1.0)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"augmentation.{name} must be from 0 to {most:g}, got {getattr(self, name)}"
-                )
 
 
 @dataclass

@@ -12,7 +12,6 @@ import numpy as np
 
 from training.data import Pairs
 from training.stated_voices import StatedVoices
-from training.voice_changes import VoiceChanges
 
 
 class ExpectedFaces:
@@ -33,13 +32,13 @@ class ExpectedFaces:
             for known in [voices.genders[first] == gender]
         }
 
-    def __call__(self, rows: np.ndarray, changes: VoiceChanges) -> np.ndarray:
-        """What recordings let expect, see `StatedVoices.changed`.
+    def __call__(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+        """What recordings let expect, see `StatedVoices.played`.
 
         Returns:
             (B, D) float32, centred as the embeddings are.
         """
-        parameters, genders = self.voices.changed(rows, changes), self.voices.genders[rows]
+        parameters, genders = self.voices.played(rows, speeds), self.voices.genders[rows]
         expected = np.empty((len(rows), self.size), np.float32)
         for gender in np.unique(genders):
             of_gender = genders == gender

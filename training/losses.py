@@ -90,25 +90,18 @@ def info_nce_loss(
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
 
 
-def distillation_loss(
-    predicted_voice: Tensor, teacher_voice: Tensor, timbre_kept: Tensor | None = None
-) -> Tensor:
+def distillation_loss(predicted_voice: Tensor, teacher_voice: Tensor) -> Tensor:
     """One minus the cosine between voice embedding and voice teacher's, mean over the batch.
 
     Args:
         predicted_voice: (B, V), from an auxiliary head that does not ship.
         teacher_voice: (B, V), of the clean recording, centred by its mean over the training set.
-        timbre_kept: (B,) boolean, the clips over which the mean is taken: the teacher heard no
-            others; all if None. Without any the loss is 0.
 
     Returns:
         Scalar, between 0 and 2. Source: Reimers and Gurevych, arXiv 2004.09813, the student copies
         the teacher's vector; cosine because GE2E's space is a sphere (Wan et al., 1710.10467).
     """
-    if timbre_kept is None:
-        return cosine_loss(predicted_voice, teacher_voice)
-    kept = timbre_kept.float()
-    return cosine_loss(predicted_voice, teacher_voice, kept) * len(kept) / kept.sum().clamp_min(1)
+    return cosine_loss(predicted_voice, teacher_voice)
 
 
 def voice_parameters_loss(predicted: Tensor, stated: Tensor) -> Tensor:

@@ -6,10 +6,8 @@ Letters: N pairs, B batch, P voice parameters.
 import numpy as np
 
 from training.data import Pairs
-from training.voice_changes import VoiceChanges
 
 FOLLOW_SPEED = ("pitch_hz", "formant_ratio", "rate_ratio")  # faster resampled, all of them rise
-CHANGE_OF = {"formants": "formant_ratio", "breath": "breathiness"}  # by name in `Augmentation`
 
 
 class StatedVoices:
@@ -38,6 +36,7 @@ class StatedVoices:
         self.names = sorted(n for n, value in stated[0].items() if isinstance(value, int | float))
         self.parameters = np.asarray([[voice[n] for n in self.names] for voice in stated], float)
         self.genders = pairs.genders
+        self._follows_speed = np.isin(self.names, FOLLOW_SPEED)
         self._limits = self.parameters.min(0), self.parameters.max(0)
         self._standards = {
             gender: (known.mean(0), np.maximum(known.std(0), 1e-6))  # one voice deviates by nothing
@@ -45,29 +44,22 @@ class StatedVoices:
             for known in [self.parameters[self.genders == gender]]
         }
 
-    def changed(self, rows: np.ndarray, changes: VoiceChanges) -> np.ndarray:
-        """The parameters of recordings whose voices are changed.
+    def played(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
+        """The parameters of recordings that are played faster or slower.
 
         Args:
             rows: (B,) which pairs are heard.
-            changes: (B,) of each.
+            speeds: (B,) how much faster than recorded, 1 for not at all.
 
         Returns:
             (B, P). Voices beyond all that were stated are taken for the last of these.
         """
-        parameters = self.parameters[rows].copy()
-        for k, name in enumerate(self.names):
-            if name in FOLLOW_SPEED:
-                parameters[:, k] *= changes.speed
-            if name == CHANGE_OF["formants"]:
-                parameters[:, k] *= changes.formants
-            if name == CHANGE_OF["breath"]:  # two noises: their powers add
-                parameters[:, k] = np.hypot(parameters[:, k], changes.breath)
+        parameters = self.parameters[rows] * np.where(self._follows_speed, speeds[:, None], 1.0)
         return parameters.clip(*self._limits)
 
-    def standardised(self, rows: np.ndarray, changes: VoiceChanges) -> np.ndarray:
+    def standardised(self, rows: np.ndarray, speeds: np.ndarray) -> np.ndarray:
         """The same, in standard deviations from the mean of the voice's gender, (B, P) float32."""
-        parameters, genders = self.changed(rows, changes), self.genders[rows]
+        parameters, genders = self.played(rows, speeds), self.genders[rows]
         result = np.empty_like(parameters, np.float32)
         for gender, (mean, deviation) in self._standards.items():
             of_gender = genders == gender

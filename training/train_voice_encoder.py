@@ -445,9 +445,7 @@ def weighted_losses(
         "cosine": lambda: losses.cosine_loss(predicted, target),
         "normalised_l2": lambda: losses.normalised_l2_loss(predicted, target),
         "info_nce": lambda: losses.info_nce_loss(predicted, target, speakers, weights.temperature),
-        "distillation": lambda: losses.distillation_loss(
-            heads["voice"], batch["voice"], batch["timbre_kept"]
-        ),
+        "distillation": lambda: losses.distillation_loss(heads["voice"], batch["voice"]),
         "voice_parameters": lambda: losses.voice_parameters_loss(
             heads["voice_parameters"], batch["voice_parameters"]
         ),
@@ -482,6 +480,7 @@ def finish(
     mean = pairs.embeddings.mean(0)
     rows = np.arange(len(validation))
     predicted = predict(student.float(), validation, rows, model.config.clip_seconds)
+    model.cpu()
     actual = validation.embeddings - mean
     calibration = calibration_of(predicted, actual)  # (D, D)
     shortest, *_, longest = np.linalg.eigvalsh(calibration)

@@ -16,9 +16,8 @@ from training.checkpoints import seed_of_step
 from training.configuration import VoiceEncoderTraining
 from training.data import SAMPLING_RATE, Pairs, centred, speakers_of_batch
 from training.expected_faces import ExpectedFaces
-from training.stated_voices import CHANGE_OF, StatedVoices
+from training.stated_voices import StatedVoices
 from training.streaming import StreamedPairs, StreamOrder
-from training.voice_changes import change_timbres, draw_changes
 
 
 class VoiceBatches:
@@ -51,7 +50,6 @@ class VoiceBatches:
         expects = config.targets == "expected_face"
         self.stated = StatedVoices(pairs) if expects or config.losses.voice_parameters else None
         self.expected = ExpectedFaces(pairs, self.stated) if expects else None
-        self._check_changes_are_stated()
         self.readers = max(1, config.workers)  # of this process, each with its own row groups
         self.order = None
         if isinstance(pairs, StreamedPairs):
@@ -60,25 +58,24 @@ class VoiceBatches:
     def __call__(self, number: int) -> dict[str, Tensor]:
         """Batch `number`: input_values (B, T), target (B, D), speakers (B,), and what losses want.
 
-        That is voice (B, V), with timbre_kept (B,), whether the teacher would say so of the clip,
-        and voice_parameters (B, P).
+        That is voice (B, V) and voice_parameters (B, P).
         """
         config, pairs = self.config, self.pairs
         heard, seen, number, rng = self._choose(number)
-        changes = draw_changes(config.augmentation, len(heard), rng)
+        most = config.augmentation.speed if config.augmentation else 0.0
+        speeds = 1 + rng.uniform(-most, most, len(heard))
         samples = round(config.crop_seconds * SAMPLING_RATE)
         speech = torch.from_numpy(
             np.stack(
                 [
                     crop(pairs.speech(row), samples, rng, speed)
-                    for row, speed in zip(heard, changes.speed, strict=True)
+                    for row, speed in zip(heard, speeds, strict=True)
                 ]
             )
         )  # (B, T)
-        target = self.centred[seen] if self.expected is None else self.expected(heard, changes)
+        target = self.centred[seen] if self.expected is None else self.expected(heard, speeds)
         if config.augmentation:
             generator = torch.Generator().manual_seed(seed_of_step(config.seed + 1, number))
-            speech = change_timbres(speech, changes, generator)
             speech = augment(speech, config.augmentation, generator, SAMPLING_RATE)
         batch = {
             "input_values": normalise(speech),
@@ -87,22 +84,9 @@ class VoiceBatches:
         }
         if self.voices is not None:
             batch["voice"] = torch.from_numpy(self.voices[heard])
-            batch["timbre_kept"] = torch.from_numpy(~changes.are_of_timbre)
         if config.losses.voice_parameters:
-            batch["voice_parameters"] = torch.from_numpy(self.stated.standardised(heard, changes))
+            batch["voice_parameters"] = torch.from_numpy(self.stated.standardised(heard, speeds))
         return batch
-
-    def _check_changes_are_stated(self) -> None:
-        """Raises ValueError where a voice would change, and what it states would not."""
-        if not (self.stated and self.config.augmentation):
-            return
-        for change, parameter in CHANGE_OF.items():
-            if getattr(self.config.augmentation, change) and parameter not in self.stated.names:
-                stated = ", ".join(self.stated.names)
-                raise ValueError(
-                    f"augmentation.{change} changes {parameter}, which the data set's voices do "
-                    f"not state (but {stated}): set it to 0"
-                )
 
     def _choose(self, number: int) -> tuple[np.ndarray, np.ndarray, int, np.random.Generator]:
         """Rows to hear and to see, (B,) each; the batch's number among all processes', and rng."""
