@@ -98,6 +98,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(folder, whole, rank):
     assert_same_weights(Path(config.output) / "final", whole / "final")
 
 
+def test_data_that_one_process_cannot_prepare_ends_those_that_wait_for_it(folder):
+    config = dataclasses.replace(configuration(folder, "no_data", **TWO), dataset="nowhere")
+    first, other = two_processes(config)
+    assert first.startswith("FileNotFoundError: ") and "nowhere" in first
+    assert other == "TrainingFailed: another process could not prepare, and says why"
+
+
 def test_a_decoder_learns_from_two_processes_what_one_learns_from_both_batches(folder):
     asked = {"batch_size": 2, "steps": 3, "log_every": 1}
     config = configuration_of("normalized_decoder", folder, "two_normalized", **asked)

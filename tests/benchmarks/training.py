@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from training.configuration import VoiceEncoderTraining, load_configuration
+from training.measures.resampling import Figure, SpeakerBootstrap
 
 PEAK_SIZE = 2048  # rows and columns of the matrices whose product is the peak
 SHARE_TO_WARM_UP = 3  # the first third of the steps is not timed
@@ -67,8 +68,10 @@ def measure_trainer(config: VoiceEncoderTraining) -> np.ndarray:
     ends = []
 
     class Clock(TrainerCallback):
-        def on_step_end(self, *_, **__):
+        def on_train_begin(self, *_, **__):
             ends.append(time.perf_counter())
+
+        on_step_end = on_train_begin
 
     arguments = TrainingArguments(
         output_dir=config.output,
@@ -97,16 +100,16 @@ def measure_trainer(config: VoiceEncoderTraining) -> np.ndarray:
     return np.diff(ends)[config.steps // SHARE_TO_WARM_UP :]
 
 
-def ratio_of_speeds(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
-    """How much faster one is than the other, and a 95 % interval, bootstrapped over rounds.
+def ratio_of_speeds(ours: np.ndarray, theirs: np.ndarray) -> Figure:
+    """How much faster one is than the other; for its interval, rounds are drawn again.
 
     Args:
         ours: (rounds, steps) s.
         theirs: (rounds, steps) s.
     """
-    rounds = np.random.default_rng(0).integers(0, len(ours), (2000, len(ours)))  # (2000, rounds)
-    ratios = [np.median(theirs[chosen]) / np.median(ours[chosen]) for chosen in rounds]
-    return np.median(theirs) / np.median(ours), *np.quantile(ratios, (0.025, 0.975))
+    rounds = SpeakerBootstrap(np.repeat(np.arange(len(ours)), ours.shape[1]))
+    taken, rival = (rounds.median(seconds.ravel()) for seconds in (ours, theirs))
+    return rounds.figure(rival.value / taken.value, rival.replicates / taken.replicates)
 
 
 def operations_of_step(config: VoiceEncoderTraining) -> int:
@@ -178,13 +181,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ours = np.stack([seconds for seconds, _ in measured["loop"]])  # (rounds, steps)
     theirs = np.stack(measured["trainer"])
     waiting = np.median([waited for _, waited in measured["loop"]])
-    ratio, low, high = ratio_of_speeds(ours, theirs)
+    ratio = ratio_of_speeds(ours, theirs)
+    interval = "[{:.3f}, {:.3f}]".format(*ratio.interval) if ratio.interval else ""  # of 3 rounds
     used = operations / np.median(ours) / peak_operations(config.mixed_precision)
     print(f"{Path(options.config).stem}, {torch.get_num_threads()} threads, ", end="")
     print(f"medians of {options.rounds} rounds of {options.steps} steps, in turns")
     print(f"{'this loop':32} {1 / np.median(ours):8.3f} steps/s")
     print(f"{'transformers.Trainer':32} {1 / np.median(theirs):8.3f} steps/s")
-    print(f"{'this loop / Trainer':32} {ratio:8.3f} [{low:.3f}, {high:.3f}]")
+    print(f"{'this loop / Trainer':32} {ratio.value:8.3f} {interval}")
     print(f"{'waiting for data':32} {100 * waiting:8.1f} %")
     print(f"{'a step':32} {operations / 1e9:8.1f} GFLOP")
     print(f"{'of the matrix-product peak':32} {100 * used:8.1f} %")
